@@ -1,0 +1,20 @@
+//! The cluster as this node needs it.
+//!
+//! In come [`Event`]s from a source, in any order; out go resolved [`Port`]s and the set of Services that
+//! changed since the last look ([`Store::take_dirty`]). The crate holds no Kubernetes API type and does no
+//! I/O; equal events give equal state, whatever order they came in.
+#![forbid(unsafe_code)]
+
+mod decision;
+mod endpoint;
+mod event;
+mod ids;
+mod service;
+mod store;
+
+pub use decision::{Backend, Decision, IndexFunction, Origin, Ring, Route};
+pub use endpoint::{Conditions, Endpoint, backend_id};
+pub use event::{EndpointSpec, Event, ServicePortSpec, ServiceSpec, SliceKey, SlicePort, SliceSpec};
+pub use ids::{Names, NameId, ServiceId};
+pub use service::{Family, NodeIdentity, ObjectKey, Port, PortKey, Protocol, Service, ServiceKind, ServicePort, TrafficPolicy};
+pub use store::Store;

@@ -1,0 +1,329 @@
+//! The state of the cluster, and what changed since the last look.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crate::{
+    Conditions, Endpoint, EndpointSpec, Event, Family, NameId, Names, NodeIdentity, ObjectKey, Port, PortKey, Protocol,
+    Service, ServiceId, ServiceKind, ServicePort, ServiceSpec, SliceKey, SliceSpec, backend_id,
+};
+
+/// Services and slices as of the last event.
+///
+/// A slice may come before its Service and outlive it; the entry of a Service exists as long as either does,
+/// so its number is stable through any order of events.
+#[derive(Debug)]
+pub struct Store {
+    names: Names,
+    node: NodeIdentity,
+    ids: BTreeMap<Arc<ObjectKey>, ServiceId>,
+    entries: BTreeMap<ServiceId, Entry>,
+    next_id: u32,
+    /// Which Service a slice belongs to; a slice may change that.
+    slice_owner: BTreeMap<SliceKey, ServiceId>,
+    dirty: BTreeSet<ServiceId>,
+}
+
+/// All that is known of one Service.
+#[derive(Debug)]
+struct Entry {
+    key: Arc<ObjectKey>,
+    service: Option<Service>,
+    slices: BTreeMap<SliceKey, Slice>,
+}
+
+/// A slice, compact: names are numbers, and the ports are stored once for all endpoints.
+#[derive(Debug, PartialEq, Eq)]
+struct Slice {
+    family: Family,
+    ports: Vec<(NameId, Protocol, u16)>,
+    endpoints: Vec<SliceEndpoint>,
+}
+
+/// An endpoint of a slice; which ports it listens on is the slice's business.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct SliceEndpoint {
+    address: IpAddr,
+    node: NameId,
+    zone: NameId,
+    weight: u32,
+    conditions: Conditions,
+}
+
+impl Store {
+    /// An empty store for that node.
+    #[must_use]
+    pub fn new(node: NodeIdentity) -> Self {
+        Self {
+            names: Names::default(),
+            node,
+            ids: BTreeMap::new(),
+            entries: BTreeMap::new(),
+            next_id: 0,
+            slice_owner: BTreeMap::new(),
+            dirty: BTreeSet::new(),
+        }
+    }
+
+    /// Takes one event in. Only Services whose content really changes become dirty.
+    pub fn apply(&mut self, event: Event) {
+        match event {
+            Event::Service(spec) => self.set_service(spec),
+            Event::ServiceGone(key) => self.drop_service(&key),
+            Event::Slice(spec) => self.set_slice(spec),
+            Event::SliceGone(key) => self.drop_slice(&key),
+            Event::Replace { services, slices } => self.replace(services, slices),
+        }
+    }
+
+    /// The Services touched since the last call, in ascending order, those that are gone included.
+    pub fn take_dirty(&mut self) -> Vec<ServiceId> {
+        std::mem::take(&mut self.dirty).into_iter().collect()
+    }
+
+    /// Every Service there is, in ascending order of number.
+    pub fn service_ids(&self) -> impl Iterator<Item = ServiceId> + '_ {
+        self.entries.iter().filter(|(_, entry)| entry.service.is_some()).map(|(id, _)| *id)
+    }
+
+    /// The Service with that number; `None` once it is gone.
+    #[must_use]
+    pub fn service(&self, id: ServiceId) -> Option<&Service> {
+        self.entries.get(&id)?.service.as_ref()
+    }
+
+    /// The number of the Service with that name.
+    #[must_use]
+    pub fn find(&self, key: &ObjectKey) -> Option<ServiceId> {
+        self.ids.get(key).copied().filter(|id| self.service(*id).is_some())
+    }
+
+    /// The ports a Service programs, one a family it has a ClusterIP of, with their endpoints. Empty for
+    /// headless Services, ExternalName and Services that are gone.
+    #[must_use]
+    pub fn ports(&self, id: ServiceId) -> Vec<Port> {
+        let Some(entry) = self.entries.get(&id) else { return Vec::new() };
+        let Some(service) = entry.service.as_ref().filter(|service| service.kind != ServiceKind::ExternalName) else {
+            return Vec::new();
+        };
+        let mut ports = Vec::with_capacity(service.ports.len() * service.cluster_ips.len());
+        for cluster_ip in &service.cluster_ips {
+            let family = Family::of(*cluster_ip);
+            for spec in &service.ports {
+                let key = PortKey { service: id, name: spec.name, protocol: spec.protocol, family };
+                ports.push(Port { key, spec: *spec, endpoints: endpoints(entry, family, spec) });
+            }
+        }
+        ports
+    }
+
+    /// The interned names.
+    #[must_use]
+    pub fn names(&self) -> &Names {
+        &self.names
+    }
+
+    /// Who this node is.
+    #[must_use]
+    pub fn node(&self) -> &NodeIdentity {
+        &self.node
+    }
+
+    fn set_service(&mut self, spec: ServiceSpec) {
+        let id = self.id_of(&spec.key);
+        let Some(entry) = self.entries.get(&id) else { return };
+        let service = compact(&mut self.names, entry.key.clone(), spec);
+        if let Some(entry) = self.entries.get_mut(&id)
+            && entry.service.as_ref() != Some(&service)
+        {
+            entry.service = Some(service);
+            self.dirty.insert(id);
+        }
+    }
+
+    fn drop_service(&mut self, key: &ObjectKey) {
+        let Some(id) = self.ids.get(key).copied() else { return };
+        if let Some(entry) = self.entries.get_mut(&id)
+            && entry.service.take().is_some()
+        {
+            self.dirty.insert(id);
+        }
+        self.forget_if_empty(id);
+    }
+
+    fn set_slice(&mut self, spec: SliceSpec) {
+        let id = self.id_of(&spec.service);
+        if self.slice_owner.get(&spec.key).is_some_and(|owner| *owner != id) {
+            self.drop_slice(&spec.key);
+        }
+        let SliceSpec { key, family, ports, endpoints, .. } = spec;
+        let ports = ports.into_iter().map(|port| (self.names.intern(&port.name), port.protocol, port.port)).collect();
+        let endpoints = endpoints.into_iter().map(|endpoint| self.compact_endpoint(&endpoint)).collect();
+        let slice = Slice { family, ports, endpoints };
+        self.slice_owner.insert(key.clone(), id);
+        if let Some(entry) = self.entries.get_mut(&id)
+            && entry.slices.get(&key) != Some(&slice)
+        {
+            entry.slices.insert(key, slice);
+            self.dirty.insert(id);
+        }
+    }
+
+    fn drop_slice(&mut self, key: &SliceKey) {
+        let Some(id) = self.slice_owner.remove(key) else { return };
+        if let Some(entry) = self.entries.get_mut(&id)
+            && entry.slices.remove(key).is_some()
+        {
+            self.dirty.insert(id);
+        }
+        self.forget_if_empty(id);
+    }
+
+    fn replace(&mut self, services: Vec<ServiceSpec>, slices: Vec<SliceSpec>) {
+        let kept: BTreeSet<&ObjectKey> = services.iter().map(|spec| &spec.key).collect();
+        let gone: Vec<Arc<ObjectKey>> = self.ids.keys().filter(|key| !kept.contains(&***key)).cloned().collect();
+        let kept: BTreeSet<&SliceKey> = slices.iter().map(|spec| &spec.key).collect();
+        let gone_slices: Vec<SliceKey> = self.slice_owner.keys().filter(|key| !kept.contains(key)).cloned().collect();
+        // New ones first: a Service that stays keeps its entry, and with it its number.
+        services.into_iter().for_each(|spec| self.set_service(spec));
+        slices.into_iter().for_each(|spec| self.set_slice(spec));
+        gone.iter().for_each(|key| self.drop_service(key));
+        gone_slices.iter().for_each(|key| self.drop_slice(key));
+    }
+
+    fn id_of(&mut self, key: &ObjectKey) -> ServiceId {
+        if let Some(id) = self.ids.get(key) {
+            return *id;
+        }
+        let id = ServiceId(self.next_id);
+        self.next_id += 1;
+        let key = Arc::new(key.clone());
+        self.ids.insert(key.clone(), id);
+        self.entries.insert(id, Entry { key, service: None, slices: BTreeMap::new() });
+        id
+    }
+
+    fn forget_if_empty(&mut self, id: ServiceId) {
+        if let Some(entry) = self.entries.get(&id)
+            && entry.service.is_none()
+            && entry.slices.is_empty()
+        {
+            self.ids.remove(&entry.key);
+            self.entries.remove(&id);
+        }
+    }
+
+    fn compact_endpoint(&mut self, spec: &EndpointSpec) -> SliceEndpoint {
+        let mut conditions = spec.conditions;
+        let node = spec.node.as_deref().unwrap_or("");
+        if !node.is_empty() && node == self.node.name {
+            conditions |= Conditions::LOCAL;
+        }
+        for (hints, own, any, here) in [
+            (&spec.hint_zones, &self.node.zone, Conditions::ZONE_HINTS, Conditions::HINTS_THIS_ZONE),
+            (&spec.hint_nodes, &self.node.name, Conditions::NODE_HINTS, Conditions::HINTS_THIS_NODE),
+        ] {
+            if !hints.is_empty() {
+                conditions |= any;
+            }
+            if !own.is_empty() && hints.contains(own) {
+                conditions |= here;
+            }
+        }
+        SliceEndpoint {
+            address: spec.address,
+            node: self.names.intern(node),
+            zone: self.names.intern(spec.zone.as_deref().unwrap_or("")),
+            weight: spec.weight,
+            conditions,
+        }
+    }
+}
+
+fn compact(names: &mut Names, key: Arc<ObjectKey>, spec: ServiceSpec) -> Service {
+    let ServiceSpec { kind, created, cluster_ips, external_ips, load_balancer_ips, ports, .. } = spec;
+    let ports = ports
+        .into_iter()
+        .map(|port| ServicePort {
+            name: names.intern(&port.name),
+            protocol: port.protocol,
+            port: port.port,
+            node_port: port.node_port,
+        })
+        .collect();
+    Service {
+        key,
+        kind,
+        created,
+        cluster_ips,
+        external_ips,
+        load_balancer_ips,
+        ports,
+        internal_policy: spec.internal_policy,
+        external_policy: spec.external_policy,
+        affinity_seconds: spec.affinity_seconds,
+        policy: names.intern(spec.policy.as_deref().unwrap_or("")),
+        policy_settings: names.intern(spec.policy_settings.as_deref().unwrap_or("")),
+    }
+}
+
+/// Everybody any slice names for a port. An address and port in two slices counts once; of two entries the one
+/// on this node wins (as in kube-proxy), then the one that is further along its life: ready before serving
+/// before neither, so that the order of slices never matters.
+fn endpoints(entry: &Entry, family: Family, spec: &ServicePort) -> Vec<Endpoint> {
+    let mut found: Vec<Endpoint> = Vec::new();
+    for slice in entry.slices.values().filter(|slice| slice.family == family) {
+        for (_, _, port) in slice.ports.iter().filter(|(name, protocol, _)| (*name, *protocol) == (spec.name, spec.protocol)) {
+            found.extend(slice.endpoints.iter().map(|endpoint| Endpoint {
+                address: endpoint.address,
+                port: *port,
+                id: 0,
+                node: endpoint.node,
+                zone: endpoint.zone,
+                conditions: endpoint.conditions,
+                weight: endpoint.weight,
+            }));
+        }
+    }
+    let better_first = |endpoint: &Endpoint| {
+        let lacks = |flag| !endpoint.conditions.has(flag);
+        (
+            (endpoint.address, endpoint.port),
+            lacks(Conditions::LOCAL),
+            lacks(Conditions::READY),
+            lacks(Conditions::SERVING),
+            (endpoint.conditions, endpoint.weight),
+        )
+    };
+    // Stable: where all else is equal, the slice that comes first by name wins.
+    found.sort_by_key(better_first);
+    found.dedup_by_key(|endpoint| (endpoint.address, endpoint.port));
+    number(&mut found);
+    found
+}
+
+/// Gives every endpoint its number; see [`backend_id`].
+fn number(endpoints: &mut [Endpoint]) {
+    let mut order: Vec<(u32, usize)> =
+        endpoints.iter().enumerate().map(|(at, endpoint)| (backend_id(endpoint.address, endpoint.port), at)).collect();
+    order.sort_unstable();
+    if order.is_sorted_by(|a, b| a.0 < b.0) {
+        for (id, at) in order {
+            endpoints[at].id = id;
+        }
+        return;
+    }
+    let mut taken = BTreeSet::new();
+    for (mut id, at) in order {
+        while !taken.insert(id) {
+            // All-ones is reserved, and bit 31 stays set.
+            id = if id >= u32::MAX - 1 { 0x8000_0000 } else { id + 1 };
+        }
+        endpoints[at].id = id;
+    }
+}
+
+#[cfg(test)]
+#[path = "store_tests.rs"]
+mod tests;

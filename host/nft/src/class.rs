@@ -1,0 +1,258 @@
+//! Classes: the few ways connections are handled, shared by all ports that are handled alike.
+//!
+//! A class is a chain such as `random-3`. Its number is what `frontends` holds for a port, so a port that
+//! gets a fourth endpoint changes one number and one slot, and no chain.
+
+use std::fmt;
+use std::sync::Arc;
+
+use weir_model::IndexFunction;
+
+use crate::{Field, Key, Rule, SetName, Statement};
+
+/// First slot of the ring for endpoints on this node, so that one frontend can hold both rings.
+pub const LOCAL_OFFSET: u32 = 1 << 15;
+
+/// Most slots a ring may have: below [`LOCAL_OFFSET`], and below 2¹⁶ so that a simple class is readable as
+/// `kind:size` in `nft list`.
+pub const MAX_SLOTS: usize = 16_383;
+
+/// Seed of the hashes: the same on every node, so that a client keeps its endpoint when another node takes
+/// over its connections.
+pub const HASH_SEED: u32 = 0x7765_6972;
+
+/// What a class does before it spreads connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Role {
+    /// Nothing.
+    Plain,
+    /// Asks for masquerading (external client, `externalTrafficPolicy: Cluster`).
+    Masquerade,
+    /// Lets pods and this node take the short cut first (`externalTrafficPolicy: Local`).
+    ShortCut,
+}
+
+/// How a ring is walked.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Spread {
+    /// How the slot is picked.
+    pub index: IndexFunction,
+    /// Number of slots, at least 1.
+    pub size: u32,
+    /// Whether it is the ring of this node's endpoints.
+    pub local: bool,
+    /// Seconds of client affinity; 0 means none.
+    pub affinity_seconds: u32,
+    /// Round robin needs a counter of its own, so its class belongs to one port alone: `namespace/name:port`.
+    pub counter: Option<Arc<str>>,
+}
+
+/// One way to handle connections.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Class {
+    /// Whether it serves node ports, whose elements have the unspecified address.
+    pub node_port: bool,
+    /// What comes first.
+    pub role: Role,
+    /// Where connections go; `None`: nowhere, but for the short cut.
+    pub spread: Option<Spread>,
+}
+
+impl Class {
+    /// Name of its chain, readable and unique.
+    #[must_use]
+    pub fn chain(&self) -> String {
+        let mut name = String::new();
+        if self.node_port {
+            name.push_str("nodeport-");
+        }
+        match self.role {
+            Role::Plain => {}
+            Role::Masquerade => name.push_str("masquerade-"),
+            Role::ShortCut => name.push_str("short-cut-"),
+        }
+        match &self.spread {
+            None => name.push_str("only"),
+            Some(spread) => name.push_str(&spread.to_string()),
+        }
+        name
+    }
+
+    /// The number it would like to have. Simple classes say what they are: `kind:size` in nft's spelling of
+    /// class numbers. Those with affinity or a counter get a hash with bit 30 set. Bit 31 is never set: it
+    /// marks endpoint numbers, which pass through the same register.
+    #[must_use]
+    pub fn preferred_number(&self) -> u32 {
+        match &self.spread {
+            Some(Spread { index, size, local, affinity_seconds: 0, counter: None }) if *size < 1 << 16 => {
+                let role = match self.role {
+                    Role::Plain => 0,
+                    Role::Masquerade => 1,
+                    Role::ShortCut => 2,
+                };
+                let index = match index {
+                    IndexFunction::Random => 0,
+                    IndexFunction::SourceHash => 1,
+                    IndexFunction::FlowHash => 2,
+                    IndexFunction::RoundRobin => 3,
+                };
+                let kind = index | u32::from(*local) << 2 | role << 3 | u32::from(self.node_port) << 5;
+                kind << 16 | size
+            }
+            _ => HASHED | fnv(self.chain().as_bytes()) >> 2,
+        }
+    }
+
+    /// The rules of its chain. `mark` is the masquerade mark.
+    #[must_use]
+    pub fn rules(&self, mark: u32) -> Vec<Rule> {
+        let frontend = frontend_key(self.node_port);
+        let mut rules = Vec::new();
+        match self.role {
+            Role::Plain => {}
+            Role::Masquerade => rules.push(rule([Statement::MarkSet(mark)])),
+            Role::ShortCut => rules.push(rule([Statement::Jump(short_cut_chain(self.node_port).to_owned())])),
+        }
+        let Some(spread) = &self.spread else { return rules };
+        let slot = with(&frontend, spread.field());
+        if spread.affinity_seconds == 0 {
+            rules.push(rule([Statement::Dnat { key: slot, map: SetName::Slots }]));
+            return rules;
+        }
+        let client: Key = std::iter::once(Field::Saddr).chain(frontend.iter().cloned()).collect();
+        let update = Statement::AffinityUpdate { key: client.clone(), timeout_seconds: spread.affinity_seconds };
+        let send = Statement::Dnat { key: with(&frontend, Field::Priority), map: SetName::AffinityEndpoints };
+        // A client that is known and whose endpoint is still there: refresh and go.
+        let known = Statement::PriorityFrom { key: client.clone(), map: SetName::Affinity };
+        rules.push(rule([known, update.clone(), send.clone()]));
+        // Anybody else: choose, then remember. `update` never overwrites the data of a live entry, hence the
+        // delete; and remembering is a rule of its own so that a full map costs affinity, not connections.
+        rules.push(rule([Statement::PriorityFrom { key: slot, map: SetName::AffinitySlots }]));
+        rules.push(rule([Statement::AffinityDelete { key: client }]));
+        rules.push(rule([update]));
+        rules.push(rule([send]));
+        rules
+    }
+}
+
+impl Spread {
+    fn field(&self) -> Field {
+        let (modulus, offset) = (self.size, if self.local { LOCAL_OFFSET } else { 0 });
+        match self.index {
+            IndexFunction::Random => Field::Random { modulus, offset },
+            IndexFunction::RoundRobin => Field::Counter { modulus, offset },
+            IndexFunction::SourceHash => Field::HashSource { modulus, seed: HASH_SEED, offset },
+            IndexFunction::FlowHash => Field::HashFlow { modulus, seed: HASH_SEED, offset },
+        }
+    }
+}
+
+impl fmt::Display for Spread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.local {
+            f.write_str("local-")?;
+        }
+        let index = match self.index {
+            IndexFunction::Random => "random",
+            IndexFunction::RoundRobin => "round-robin",
+            IndexFunction::SourceHash => "source-hash",
+            IndexFunction::FlowHash => "flow-hash",
+        };
+        write!(f, "{index}-{}", self.size)?;
+        if self.affinity_seconds != 0 {
+            write!(f, "-affinity-{}s", self.affinity_seconds)?;
+        }
+        if let Some(port) = &self.counter {
+            write!(f, "-{:08x}-{}", fnv(port.as_bytes()), chain_safe(port))?;
+        }
+        Ok(())
+    }
+}
+
+/// Marks numbers that are hashes.
+const HASHED: u32 = 1 << 30;
+
+/// Longest readable part of a chain name; the kernel takes 255 bytes in all.
+const READABLE: usize = 160;
+
+/// `name` with what nft does not take in an identifier replaced, and cut to a safe length; the hash before it
+/// keeps names apart.
+fn chain_safe(name: &str) -> String {
+    let safe = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '/' | '-' | '_' | '.') { c } else { '.' };
+    name.chars().take(READABLE).map(safe).collect()
+}
+
+/// FNV-1a, 32 bits: short, stable, and good enough to tell names apart; collisions are resolved where
+/// numbers are given out.
+fn fnv(bytes: &[u8]) -> u32 {
+    bytes.iter().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193))
+}
+
+/// The chain short cuts go through.
+#[must_use]
+pub fn short_cut_chain(node_port: bool) -> &'static str {
+    if node_port { "nodeport-short-cuts" } else { "short-cuts" }
+}
+
+/// The key of a frontend as rules compute it.
+#[must_use]
+pub fn frontend_key(node_port: bool) -> Key {
+    vec![if node_port { Field::AnyDaddr } else { Field::Daddr }, Field::Protocol, Field::Dport]
+}
+
+fn with(key: &Key, field: Field) -> Key {
+    key.iter().cloned().chain(std::iter::once(field)).collect()
+}
+
+/// A rule without a comment.
+pub(crate) fn rule(statements: impl IntoIterator<Item = Statement>) -> Rule {
+    Rule { statements: statements.into_iter().collect(), comment: String::new() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plain(size: u32) -> Class {
+        let spread = Spread { index: IndexFunction::Random, size, local: false, affinity_seconds: 0, counter: None };
+        Class { node_port: false, role: Role::Plain, spread: Some(spread) }
+    }
+
+    #[test]
+    fn simple_classes_are_readable_and_apart() {
+        let class = plain(3);
+        assert_eq!((class.chain().as_str(), class.preferred_number()), ("random-3", 3));
+        let mut seen = std::collections::BTreeSet::new();
+        for node_port in [false, true] {
+            for role in [Role::Plain, Role::Masquerade, Role::ShortCut] {
+                for local in [false, true] {
+                    for index in [IndexFunction::Random, IndexFunction::SourceHash, IndexFunction::FlowHash] {
+                        for size in [1, 3, 16_383] {
+                            let spread = Spread { index, size, local, affinity_seconds: 0, counter: None };
+                            let class = Class { node_port, role, spread: Some(spread) };
+                            assert!(seen.insert(class.preferred_number()), "{} shares a number", class.chain());
+                            assert_eq!(class.preferred_number() >> 30, 0);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_counter_puts_the_port_into_the_name() {
+        let mut class = plain(2);
+        class.spread.as_mut().expect("a spread").counter = Some(Arc::from("default/web:http"));
+        class.spread.as_mut().expect("a spread").index = IndexFunction::RoundRobin;
+        let name = class.chain();
+        assert!(name.starts_with("round-robin-2-") && name.ends_with("-default/web.http"), "{name}");
+        assert_eq!(class.preferred_number() >> 30, 1);
+    }
+
+    #[test]
+    fn long_names_stay_within_the_kernels_limit() {
+        let mut class = plain(2);
+        class.spread.as_mut().expect("a spread").counter = Some(Arc::from("x".repeat(600)));
+        assert!(class.chain().len() < 255);
+    }
+}

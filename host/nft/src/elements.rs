@@ -1,0 +1,183 @@
+//! Elements of one set as one flat block of memory: no allocation an element, and the netlink encoder copies
+//! straight from it.
+
+use std::net::IpAddr;
+
+use weir_model::{Family, Protocol};
+
+use crate::SetName;
+
+/// The bytes of one key or one datum, in the kernel's layout (see [`crate::FieldKind`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ElementKey {
+    bytes: [u8; Self::CAPACITY],
+    len: u8,
+}
+
+impl Default for ElementKey {
+    fn default() -> Self {
+        Self { bytes: [0; Self::CAPACITY], len: 0 }
+    }
+}
+
+impl ElementKey {
+    /// Room for the longest key: two IPv6 addresses, a protocol and a port.
+    const CAPACITY: usize = 40;
+
+    /// Nothing yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A key or datum with exactly those bytes.
+    ///
+    /// # Panics
+    /// With more bytes than any set's key has: a programming error.
+    #[must_use]
+    pub fn from_bytes(bytes: &[u8]) -> Self {
+        Self::new().push(bytes)
+    }
+
+    fn push(mut self, bytes: &[u8]) -> Self {
+        let start = usize::from(self.len);
+        self.bytes[start..start + bytes.len()].copy_from_slice(bytes);
+        self.len += u8::try_from(bytes.len()).expect("a component is at most 16 bytes");
+        self
+    }
+
+    /// Appends an address.
+    #[must_use]
+    pub fn address(self, address: IpAddr) -> Self {
+        match address {
+            IpAddr::V4(v4) => self.push(&v4.octets()),
+            IpAddr::V6(v6) => self.push(&v6.octets()),
+        }
+    }
+
+    /// Appends a protocol.
+    #[must_use]
+    pub fn protocol(self, protocol: Protocol) -> Self {
+        self.push(&[protocol.number(), 0, 0, 0])
+    }
+
+    /// Appends a port.
+    #[must_use]
+    pub fn port(self, port: u16) -> Self {
+        let [high, low] = port.to_be_bytes();
+        self.push(&[high, low, 0, 0])
+    }
+
+    /// Appends a slot, class or endpoint number.
+    #[must_use]
+    pub fn number(self, number: u32) -> Self {
+        self.push(&number.to_ne_bytes())
+    }
+
+    /// The bytes.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.len)]
+    }
+}
+
+/// Elements of one set or data map. Not for verdict maps.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Elements {
+    key_len: usize,
+    data_len: usize,
+    bytes: Vec<u8>,
+}
+
+impl Elements {
+    /// None yet, of that set's shape.
+    #[must_use]
+    pub fn new(set: SetName, family: Family) -> Self {
+        Self { key_len: set.key_len(family), data_len: set.data_len(family), bytes: Vec::new() }
+    }
+
+    /// Keys only, of that set's shape: what a deletion names.
+    #[must_use]
+    pub fn keys_of(set: SetName, family: Family) -> Self {
+        Self { key_len: set.key_len(family), data_len: 0, bytes: Vec::new() }
+    }
+
+    /// Appends one element.
+    ///
+    /// # Panics
+    /// When key or data do not have the set's length: a programming error.
+    pub fn push(&mut self, key: &[u8], data: &[u8]) {
+        assert_eq!((key.len(), data.len()), (self.key_len, self.data_len), "element does not fit the set");
+        self.bytes.extend_from_slice(key);
+        self.bytes.extend_from_slice(data);
+    }
+
+    /// Bytes of a key.
+    #[must_use]
+    pub fn key_len(&self) -> usize {
+        self.key_len
+    }
+
+    /// Bytes of the data.
+    #[must_use]
+    pub fn data_len(&self) -> usize {
+        self.data_len
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.bytes.len() / (self.key_len + self.data_len)
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// Every element as (key, data), in order.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&[u8], &[u8])> + '_ {
+        self.bytes.chunks_exact(self.key_len + self.data_len).map(|element| element.split_at(self.key_len))
+    }
+
+    /// The element at that position.
+    #[must_use]
+    pub fn get(&self, index: usize) -> Option<(&[u8], &[u8])> {
+        let stride = self.key_len + self.data_len;
+        self.bytes.get(index * stride..(index + 1) * stride).map(|element| element.split_at(self.key_len))
+    }
+
+    /// The data of `key`. The elements must be sorted.
+    #[must_use]
+    pub fn find(&self, key: &[u8]) -> Option<&[u8]> {
+        let (mut low, mut high) = (0, self.len());
+        while low < high {
+            let middle = low.midpoint(high);
+            let (at, data) = self.get(middle)?;
+            match at.cmp(key) {
+                std::cmp::Ordering::Less => low = middle + 1,
+                std::cmp::Ordering::Greater => high = middle,
+                std::cmp::Ordering::Equal => return Some(data),
+            }
+        }
+        None
+    }
+
+    /// Sorts by key and drops repeated elements.
+    pub fn sort(&mut self) {
+        let stride = self.key_len + self.data_len;
+        let mut order: Vec<&[u8]> = self.bytes.chunks_exact(stride).collect();
+        if order.is_sorted_by(|a, b| a < b) {
+            return;
+        }
+        order.sort_unstable();
+        order.dedup();
+        self.bytes = order.concat();
+    }
+
+    /// Makes room for that many more.
+    pub fn reserve(&mut self, additional: usize) {
+        self.bytes.reserve(additional * (self.key_len + self.data_len));
+    }
+}

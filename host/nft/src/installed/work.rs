@@ -1,0 +1,99 @@
+//! The difference a change makes, gathered port by port and turned into operations at the end.
+
+use std::collections::BTreeMap;
+
+use weir_model::Family;
+
+use super::ClassUse;
+use crate::class::Class;
+use crate::{ElementKey, Elements, Op, SetName, Transaction};
+
+/// The difference in both families.
+#[derive(Debug, Default)]
+pub(super) struct Work {
+    pub(super) families: BTreeMap<Family, FamilyWork>,
+}
+
+/// The difference in one family.
+#[derive(Debug, Default)]
+pub(super) struct FamilyWork {
+    /// Data before and after. One port may give up an element that another takes over.
+    elements: BTreeMap<(SetName, ElementKey), (Option<ElementKey>, Option<ElementKey>)>,
+    /// Classes that were touched, with their use before.
+    classes: BTreeMap<Class, ClassUse>,
+}
+
+impl FamilyWork {
+    /// Remembers how a class was used before this change touched it.
+    pub(super) fn note(&mut self, class: &Class, used: Option<&ClassUse>) {
+        if !self.classes.contains_key(class) {
+            self.classes.insert(class.clone(), used.copied().unwrap_or_default());
+        }
+    }
+
+    /// Notes that the element held `before` and now holds `after`.
+    pub(super) fn change(&mut self, set: SetName, key: ElementKey, before: Option<ElementKey>, after: Option<ElementKey>) {
+        self.elements.entry((set, key)).or_insert((before, None)).1 = after;
+    }
+
+    fn ops(self, family: Family, mark: u32, now: impl Fn(&Class) -> ClassUse, ops: &mut Vec<Op>) {
+        // Rules come before elements: bound the other way round, the kernel walks every element once a rule.
+        for (class, before) in &self.classes {
+            if now(class).is_used() && !before.is_used() {
+                ops.push(Op::AddChain(family, class.chain(), None));
+                ops.extend(class.rules(mark).into_iter().map(|rule| Op::AddRule(family, class.chain(), rule)));
+            }
+        }
+        let mut removed: BTreeMap<SetName, Elements> = BTreeMap::new();
+        let mut added: BTreeMap<SetName, Elements> = BTreeMap::new();
+        for ((set, key), (before, after)) in &self.elements {
+            if before == after {
+                continue;
+            }
+            if before.is_some() {
+                let keys = removed.entry(*set).or_insert_with(|| Elements::keys_of(*set, family));
+                keys.push(key.as_bytes(), &[]);
+            }
+            if let Some(data) = after {
+                let elements = added.entry(*set).or_insert_with(|| Elements::new(*set, family));
+                elements.push(key.as_bytes(), data.as_bytes());
+            }
+        }
+        ops.extend(removed.into_iter().map(|(set, keys)| Op::DelElements(family, set, keys)));
+        ops.extend(added.into_iter().map(|(set, elements)| Op::AddElements(family, set, elements)));
+        for map in [SetName::Classes, SetName::ShortCutClasses] {
+            let (mut gone, mut come) = (Vec::new(), BTreeMap::new());
+            for (class, before) in &self.classes {
+                let (before, after) = (before.number_in(map), now(class).number_in(map));
+                if before != after {
+                    gone.extend(before);
+                    come.extend(after.map(|number| (number, class.chain())));
+                }
+            }
+            if !gone.is_empty() {
+                gone.sort_unstable();
+                ops.push(Op::DelVerdicts(family, map, gone));
+            }
+            if !come.is_empty() {
+                ops.push(Op::AddVerdicts(family, map, come));
+            }
+        }
+        for (class, before) in &self.classes {
+            if before.is_used() && !now(class).is_used() {
+                ops.push(Op::FlushChain(family, class.chain()));
+                ops.push(Op::DelChain(family, class.chain()));
+            }
+        }
+    }
+}
+
+impl Work {
+    /// The operations, in the order the kernel must see them. `now` gives the present use of a class.
+    pub(super) fn into_transaction(self, mark: u32, now: impl Fn(Family, &Class) -> Option<ClassUse>) -> Transaction {
+        let mut ops = Vec::new();
+        for (family, work) in self.families {
+            work.ops(family, mark, |class| now(family, class).unwrap_or_default(), &mut ops);
+        }
+        Transaction { ops }
+    }
+}

@@ -1,0 +1,29 @@
+//! The data plane as values: plan → [`Ruleset`] → [`Transaction`].
+//!
+//! In come [`weir_plan::PortPlan`]s; out goes what must change in the kernel. Everything here can be printed,
+//! compared and evaluated without a kernel: [`text`] writes nft syntax, [`sim`] sends a packet through.
+//! This crate does no I/O and knows no netlink; the layout it builds is explained in this crate's README.
+#![forbid(unsafe_code)]
+
+pub mod class;
+mod compile;
+mod dataplane;
+mod diff;
+mod elements;
+mod installed;
+mod object;
+mod ruleset;
+pub mod sim;
+mod statement;
+pub mod text;
+mod transaction;
+
+pub use compile::base_ruleset;
+pub use dataplane::{CommitError, Dataplane, DumpError, Receipt};
+pub use diff::diff;
+pub use elements::{ElementKey, Elements};
+pub use installed::{Installed, Staged};
+pub use object::{BaseChain, ChainType, DataKind, FieldKind, Hook, SetName, TABLE};
+pub use ruleset::{Chain, Content, Ruleset, Set, Table};
+pub use statement::{Field, Key, Rule, Statement};
+pub use transaction::{Op, Transaction, apply};
