@@ -43,6 +43,10 @@ pub struct Backend {
     pub local: bool,
 }
 
+/// Most slots a ring may have. It bounds what a policy can ask of the kernel, and leaves room for both rings
+/// of a frontend in one number space (see the data plane's README).
+pub const MAX_SLOTS: usize = 16_383;
+
 /// A list of slots and how to pick one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ring {

@@ -13,7 +13,7 @@ pub struct NameId(pub u32);
 pub struct ServiceId(pub u32);
 
 /// The table of interned names.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Names {
     by_name: BTreeMap<Arc<str>, NameId>,
     by_id: Vec<Arc<str>>,
@@ -32,14 +32,20 @@ impl Names {
     /// # Panics
     /// After 2³² different names.
     pub fn intern(&mut self, name: &str) -> NameId {
-        if let Some(id) = self.by_name.get(name) {
-            return *id;
+        if let Some(id) = self.find(name) {
+            return id;
         }
         let id = NameId(u32::try_from(self.by_id.len()).expect("fewer than 2^32 names"));
         let stored: Arc<str> = Arc::from(name);
         self.by_id.push(stored.clone());
         self.by_name.insert(stored, id);
         id
+    }
+
+    /// The number of `name`, if it has one.
+    #[must_use]
+    pub fn find(&self, name: &str) -> Option<NameId> {
+        self.by_name.get(name).copied()
     }
 
     /// The name behind `id`; empty when the table never gave that number out.

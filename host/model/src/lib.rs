@@ -12,7 +12,7 @@ mod ids;
 mod service;
 mod store;
 
-pub use decision::{Backend, Decision, IndexFunction, Origin, Ring, Route};
+pub use decision::{Backend, Decision, IndexFunction, MAX_SLOTS, Origin, Ring, Route};
 pub use endpoint::{Conditions, Endpoint, backend_id};
 pub use event::{EndpointSpec, Event, ServicePortSpec, ServiceSpec, SliceKey, SlicePort, SliceSpec};
 pub use ids::{Names, NameId, ServiceId};

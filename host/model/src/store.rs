@@ -15,7 +15,7 @@ use crate::{
 /// so its number is stable through any order of events.
 #[derive(Debug)]
 pub struct Store {
-    names: Names,
+    names: Arc<Names>,
     node: NodeIdentity,
     ids: BTreeMap<Arc<ObjectKey>, ServiceId>,
     entries: BTreeMap<ServiceId, Entry>,
@@ -37,8 +37,9 @@ struct Entry {
 #[derive(Debug, PartialEq, Eq)]
 struct Slice {
     family: Family,
-    ports: Vec<(NameId, Protocol, u16)>,
-    endpoints: Vec<SliceEndpoint>,
+    // Boxed slices: a vector collected in place from the much larger specs would keep their allocation.
+    ports: Box<[(NameId, Protocol, u16)]>,
+    endpoints: Box<[SliceEndpoint]>,
 }
 
 /// An endpoint of a slice; which ports it listens on is the slice's business.
@@ -56,7 +57,7 @@ impl Store {
     #[must_use]
     pub fn new(node: NodeIdentity) -> Self {
         Self {
-            names: Names::default(),
+            names: Arc::default(),
             node,
             ids: BTreeMap::new(),
             entries: BTreeMap::new(),
@@ -118,9 +119,10 @@ impl Store {
         ports
     }
 
-    /// The interned names.
+    /// The interned names. Whoever keeps a clone keeps the names as they are now; the next new name then
+    /// costs a copy of the table, so let go of it before the next event.
     #[must_use]
-    pub fn names(&self) -> &Names {
+    pub fn names(&self) -> &Arc<Names> {
         &self.names
     }
 
@@ -158,7 +160,8 @@ impl Store {
             self.drop_slice(&spec.key);
         }
         let SliceSpec { key, family, ports, endpoints, .. } = spec;
-        let ports = ports.into_iter().map(|port| (self.names.intern(&port.name), port.protocol, port.port)).collect();
+        let names = &mut self.names;
+        let ports = ports.into_iter().map(|port| (intern(names, &port.name), port.protocol, port.port)).collect();
         let endpoints = endpoints.into_iter().map(|endpoint| self.compact_endpoint(&endpoint)).collect();
         let slice = Slice { family, ports, endpoints };
         self.slice_owner.insert(key.clone(), id);
@@ -233,20 +236,29 @@ impl Store {
         }
         SliceEndpoint {
             address: spec.address,
-            node: self.names.intern(node),
-            zone: self.names.intern(spec.zone.as_deref().unwrap_or("")),
+            node: intern(&mut self.names, node),
+            zone: intern(&mut self.names, spec.zone.as_deref().unwrap_or("")),
             weight: spec.weight,
             conditions,
         }
     }
 }
 
-fn compact(names: &mut Names, key: Arc<ObjectKey>, spec: ServiceSpec) -> Service {
+/// The number of `name`. Only a new name touches the table, so that a clone somebody holds costs nothing
+/// while the same names come and go.
+fn intern(names: &mut Arc<Names>, name: &str) -> NameId {
+    match names.find(name) {
+        Some(id) => id,
+        None => Arc::make_mut(names).intern(name),
+    }
+}
+
+fn compact(names: &mut Arc<Names>, key: Arc<ObjectKey>, spec: ServiceSpec) -> Service {
     let ServiceSpec { kind, created, cluster_ips, external_ips, load_balancer_ips, ports, .. } = spec;
     let ports = ports
         .into_iter()
         .map(|port| ServicePort {
-            name: names.intern(&port.name),
+            name: intern(names, &port.name),
             protocol: port.protocol,
             port: port.port,
             node_port: port.node_port,
@@ -263,14 +275,14 @@ fn compact(names: &mut Names, key: Arc<ObjectKey>, spec: ServiceSpec) -> Service
         internal_policy: spec.internal_policy,
         external_policy: spec.external_policy,
         affinity_seconds: spec.affinity_seconds,
-        policy: names.intern(spec.policy.as_deref().unwrap_or("")),
-        policy_settings: names.intern(spec.policy_settings.as_deref().unwrap_or("")),
+        policy: intern(names, spec.policy.as_deref().unwrap_or("")),
+        policy_settings: intern(names, spec.policy_settings.as_deref().unwrap_or("")),
     }
 }
 
 /// Everybody any slice names for a port. An address and port in two slices counts once; of two entries the one
-/// on this node wins (as in kube-proxy), then the one that is further along its life: ready before serving
-/// before neither, so that the order of slices never matters.
+/// on this node wins (as in kube-proxy), then the more usable one: ready before serving before neither. Other
+/// differences are settled by the smaller flags, weight and slice name, so that the order of events never matters.
 fn endpoints(entry: &Entry, family: Family, spec: &ServicePort) -> Vec<Endpoint> {
     let mut found: Vec<Endpoint> = Vec::new();
     for slice in entry.slices.values().filter(|slice| slice.family == family) {
