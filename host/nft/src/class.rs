@@ -10,12 +10,9 @@ use weir_model::IndexFunction;
 
 use crate::{Field, Key, Rule, SetName, Statement};
 
-/// First slot of the ring for endpoints on this node, so that one frontend can hold both rings.
+/// First slot of the ring for endpoints on this node, so that one frontend can hold both rings. Above
+/// [`weir_model::MAX_SLOTS`].
 pub const LOCAL_OFFSET: u32 = 1 << 15;
-
-/// Most slots a ring may have: below [`LOCAL_OFFSET`], and below 2¹⁶ so that a simple class is readable as
-/// `kind:size` in `nft list`.
-pub const MAX_SLOTS: usize = 16_383;
 
 /// Seed of the hashes: the same on every node, so that a client keeps its endpoint when another node takes
 /// over its connections.
@@ -119,7 +116,8 @@ impl Class {
             rules.push(rule([Statement::Dnat { key: slot, map: SetName::Slots }]));
             return rules;
         }
-        let client: Key = std::iter::once(Field::Saddr).chain(frontend.iter().cloned()).collect();
+        // The client comes last: nft takes the mask of a node port's key only in the first component.
+        let client = with(&frontend, Field::Saddr);
         let update = Statement::AffinityUpdate { key: client.clone(), timeout_seconds: spread.affinity_seconds };
         let send = Statement::Dnat { key: with(&frontend, Field::Priority), map: SetName::AffinityEndpoints };
         // A client that is known and whose endpoint is still there: refresh and go.

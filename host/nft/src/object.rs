@@ -153,7 +153,7 @@ pub enum SetName {
     AffinitySlots,
     /// Frontend and endpoint number → endpoint, for ports with affinity.
     AffinityEndpoints,
-    /// Client and frontend → endpoint number. Written by the kernel on the packet path, with a timeout; Weir
+    /// Frontend and client → endpoint number. Written by the kernel on the packet path, with a timeout; Weir
     /// declares it and never touches an element.
     Affinity,
     /// Frontends without any endpoint.
@@ -218,7 +218,8 @@ impl SetName {
             Self::Classes | Self::ShortCutClasses => &[ClassId],
             Self::Slots | Self::AffinitySlots => &[Address, Protocol, Port, Slot],
             Self::AffinityEndpoints => &[Address, Protocol, Port, ClassId],
-            Self::Affinity | Self::Hairpin => &[Address, Address, Protocol, Port],
+            Self::Affinity => &[Address, Protocol, Port, Address],
+            Self::Hairpin => &[Address, Address, Protocol, Port],
         }
     }
 

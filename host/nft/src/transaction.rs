@@ -48,6 +48,18 @@ impl Transaction {
     pub fn is_empty(&self) -> bool {
         self.ops.is_empty()
     }
+
+    /// Elements it adds or removes, of sets and verdict maps together.
+    #[must_use]
+    pub fn element_count(&self) -> usize {
+        let elements = self.ops.iter().map(|op| match op {
+            Op::AddElements(_, _, elements) | Op::DelElements(_, _, elements) => elements.len(),
+            Op::AddVerdicts(_, _, verdicts) => verdicts.len(),
+            Op::DelVerdicts(_, _, numbers) => numbers.len(),
+            _ => 0,
+        });
+        elements.sum()
+    }
 }
 
 /// Applies `transaction` to `ruleset` as the kernel would.
