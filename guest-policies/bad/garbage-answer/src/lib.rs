@@ -1,0 +1,73 @@
+//! Answers nonsense, of the kind its settings name; without settings it answers well. Plays both roles.
+
+wit_bindgen::generate!({ path: "../../../wit", world: "policy" });
+
+use exports::weir::policy::balancer::{self, IndexFunction, Ring, Share, Spread};
+use exports::weir::policy::traffic_policy::{self, Eligibility, Endpoint, Port, Route};
+use weir::policy::snapshot::View;
+use weir::policy::types::PolicyError;
+
+struct Garbage;
+
+impl traffic_policy::Guest for Garbage {
+    fn decide(view: &View, ports: Vec<Port>, _endpoints: Vec<Endpoint>) -> Result<Vec<Eligibility>, PolicyError> {
+        let mut answer: Vec<_> = ports.iter().map(|port| eligibility(port, &view.settings(port.id))).collect();
+        if ports.iter().any(|port| view.settings(port.id) == "no-eligibility") {
+            answer.clear();
+        }
+        Ok(answer)
+    }
+}
+
+fn eligibility(port: &Port, kind: &str) -> Eligibility {
+    let all: Vec<u32> = (0..port.count).collect();
+    let mut answer = Eligibility {
+        id: port.id,
+        cluster: all.clone(),
+        local: Vec::new(),
+        internal: Route::Cluster,
+        external: Route::Cluster,
+        short_cut: false,
+        reason: String::new(),
+    };
+    match kind {
+        "wrong-id" => answer.id += 1,
+        "unknown-endpoint" => answer.cluster.push(port.count),
+        "duplicate-endpoint" => answer.cluster.push(0),
+        "route-to-empty-list" => answer.internal = Route::Local,
+        "external-route-to-empty-list" => answer.external = Route::Local,
+        "remote-in-local-list" => answer.local = all,
+        "nobody-serves" => (answer.cluster, answer.internal, answer.external) = (Vec::new(), Route::Drop, Route::Drop),
+        "long-reason" => answer.reason = "because ".repeat(1 << 10),
+        "huge-reason" => answer.reason = "because ".repeat(3 << 20),
+        _ => {}
+    }
+    answer
+}
+
+impl balancer::Guest for Garbage {
+    fn balance(view: &View, rings: Vec<Ring>, _ids: Vec<u32>, _weights: Vec<u32>) -> Result<Vec<Spread>, PolicyError> {
+        let mut answer: Vec<_> = rings.iter().map(|ring| spread(ring, &view.settings(ring.id))).collect();
+        if rings.iter().any(|ring| view.settings(ring.id) == "one-spread-too-many") {
+            answer.extend(rings.first().map(|ring| spread(ring, "")));
+        }
+        if rings.iter().any(|ring| view.settings(ring.id) == "unknown-ring") {
+            view.settings(u32::MAX);
+        }
+        Ok(answer)
+    }
+}
+
+fn spread(ring: &Ring, kind: &str) -> Spread {
+    let share = match kind {
+        "too-few-weights" => Share::Weights(vec![1; ring.count as usize - 1]),
+        "drained" => Share::Weights(vec![0; ring.count as usize]),
+        "no-slots" => Share::Slots(Vec::new()),
+        "unknown-slot" => Share::Slots(vec![ring.count]),
+        "too-many-slots" => Share::Slots(vec![0; 1 << 16]),
+        _ => Share::Equal,
+    };
+    Spread { id: ring.id, index: IndexFunction::Random, share, affinity_seconds: ring.affinity_seconds }
+}
+
+export!(Garbage);

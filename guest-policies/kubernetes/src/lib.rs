@@ -1,0 +1,142 @@
+//! Traffic policy: the endpoints kube-proxy would use, and what it does when there are none.
+//!
+//! The rules are those of `CategorizeEndpoints` in Kubernetes' pkg/proxy/topology.go:
+//!
+//! * Ready endpoints serve. Where a list has none, those that are terminating but still serving do.
+//! * `internalTrafficPolicy` and `externalTrafficPolicy: Local` keep to this node.
+//! * The cluster-wide list keeps to this node, or else to this zone, if all its ready endpoints carry hints for
+//!   that and some name it; all or nothing.
+//! * A port that nobody serves is rejected. One that is served, but not from here, is dropped: another node may do.
+
+wit_bindgen::generate!({ path: "../../wit", world: "traffic-only" });
+
+use exports::weir::policy::traffic_policy::{
+    Conditions, Eligibility, Endpoint, Guest, PolicyError, Port, Route, Scope,
+};
+use weir::policy::snapshot::View;
+
+struct Kubernetes;
+
+impl Guest for Kubernetes {
+    fn decide(_: &View, ports: Vec<Port>, endpoints: Vec<Endpoint>) -> Result<Vec<Eligibility>, PolicyError> {
+        Ok(ports
+            .iter()
+            .map(|port| eligibility(port, &endpoints[port.first as usize..][..port.count as usize]))
+            .collect())
+    }
+}
+
+fn eligibility(port: &Port, endpoints: &[Endpoint]) -> Eligibility {
+    let all = Overview::of(endpoints);
+    let internal_local = port.internal == Scope::Local;
+    let external_local = port.external == Scope::Local && port.has_external;
+    let cluster = if !internal_local || port.has_external { cluster(endpoints, &all) } else { List::default() };
+    let local = if internal_local || external_local { pick(endpoints, Conditions::LOCAL, "") } else { List::default() };
+    let served = all.ready > 0 || all.stopping > 0;
+    let no_local = if served { Route::Drop } else { Route::Reject };
+    let route = |is_local: bool| match is_local {
+        false if cluster.members.is_empty() => Route::Reject,
+        false => Route::Cluster,
+        true if local.members.is_empty() => no_local,
+        true => Route::Local,
+    };
+    let internal = route(internal_local);
+    // Nobody comes from outside where there is no way in; then what is said of them is as for the others.
+    let external = if port.has_external { route(external_local) } else { internal };
+    let lacks_local = internal == Route::Drop || external == Route::Drop;
+    let reason = match (served, lacks_local) {
+        (false, _) if endpoints.is_empty() => "no endpoints",
+        (false, _) => "no endpoint is ready",
+        (true, true) => "no ready endpoint on this node",
+        (true, false) if cluster.reason.is_empty() => local.reason,
+        (true, false) => cluster.reason,
+    };
+    Eligibility {
+        id: port.id,
+        short_cut: external_local && !cluster.members.is_empty(),
+        cluster: cluster.members,
+        local: local.members,
+        internal,
+        external,
+        reason: reason.to_owned(),
+    }
+}
+
+/// What one look at all endpoints of a port tells.
+struct Overview {
+    /// How many are ready.
+    ready: usize,
+    /// How many are not, but stop only after they have served what still comes.
+    stopping: usize,
+    /// What all ready ones have.
+    every: Conditions,
+    /// What some ready one has.
+    some: Conditions,
+}
+
+impl Overview {
+    fn of(endpoints: &[Endpoint]) -> Self {
+        let mut all = Self { ready: 0, stopping: 0, every: Conditions::all(), some: Conditions::empty() };
+        for Endpoint { conditions, .. } in endpoints {
+            if is_ready(*conditions) {
+                all.ready += 1;
+                all.every &= *conditions;
+                all.some |= *conditions;
+            } else if is_stopping(*conditions) {
+                all.stopping += 1;
+            }
+        }
+        all
+    }
+
+    fn agree_on(&self, any: Conditions, here: Conditions) -> bool {
+        self.every.contains(any) && self.some.contains(here)
+    }
+}
+
+/// Positions of endpoints, and what is unusual about them.
+#[derive(Default)]
+struct List {
+    members: Vec<u32>,
+    reason: &'static str,
+}
+
+/// The cluster-wide list: ready endpoints, close ones if all hints agree, else those that still serve.
+fn cluster(endpoints: &[Endpoint], all: &Overview) -> List {
+    if all.agree_on(Conditions::NODE_HINTS, Conditions::HINTS_THIS_NODE) {
+        pick(endpoints, Conditions::HINTS_THIS_NODE, "same node by hints")
+    } else if all.agree_on(Conditions::ZONE_HINTS, Conditions::HINTS_THIS_ZONE) {
+        pick(endpoints, Conditions::HINTS_THIS_ZONE, "same zone by hints")
+    } else {
+        pick(endpoints, Conditions::empty(), "")
+    }
+}
+
+/// The ready endpoints that have all flags of `wanted`. If there are none: those that still serve. Being on this
+/// node narrows these down, too; hints never do.
+fn pick(endpoints: &[Endpoint], wanted: Conditions, reason: &'static str) -> List {
+    let ready = positions(endpoints, |conditions| is_ready(conditions) && conditions.contains(wanted));
+    if !ready.is_empty() {
+        return List { members: ready, reason };
+    }
+    let wanted = wanted & Conditions::LOCAL;
+    let stopping = positions(endpoints, |conditions| is_stopping(conditions) && conditions.contains(wanted));
+    List { members: stopping, reason: "only terminating endpoints left" }
+}
+
+fn positions(endpoints: &[Endpoint], chosen: impl Fn(Conditions) -> bool) -> Vec<u32> {
+    let mut positions = Vec::with_capacity(endpoints.len());
+    positions
+        .extend((0..).zip(endpoints).filter(|(_, endpoint)| chosen(endpoint.conditions)).map(|(position, _)| position));
+    positions
+}
+
+fn is_ready(conditions: Conditions) -> bool {
+    conditions.contains(Conditions::READY)
+}
+
+fn is_stopping(conditions: Conditions) -> bool {
+    !is_ready(conditions) && conditions.contains(Conditions::SERVING | Conditions::TERMINATING)
+}
+
+export!(Kubernetes);

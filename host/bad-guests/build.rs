@@ -1,0 +1,28 @@
+//! Builds the guests of guest-policies/bad.
+
+use std::path::Path;
+use std::process::exit;
+
+use weir_guest_build::{build, out_dir, rerun_if_changed, scratch};
+
+fn main() {
+    let top = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let (guests, wit) = (top.join("guest-policies"), top.join("wit"));
+    rerun_if_changed(&[&guests, &wit]);
+    let packages = [
+        "bad-declared-error",
+        "bad-garbage-answer",
+        "bad-host-import",
+        "bad-memory-hog",
+        "bad-next-version",
+        "bad-spin",
+        "bad-trap",
+        "bad-wasi-import",
+        "bad-wrong-world",
+    ];
+    let out = out_dir();
+    if let Err(error) = build(&guests, &packages, &scratch(&out), &out) {
+        eprintln!("{error}");
+        exit(1);
+    }
+}

@@ -1,0 +1,22 @@
+//! Guests that do wrong, for tests: real components, compiled from guest-policies/bad. What each one does
+//! stands in its own source.
+#![forbid(unsafe_code)]
+
+/// Says that it cannot.
+pub const DECLARED_ERROR: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/bad-declared-error.wasm"));
+/// Answers nonsense, of the kind its settings name; without settings it answers well. Plays both roles.
+pub const GARBAGE_ANSWER: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/bad-garbage-answer.wasm"));
+/// Wants a host function that Weir does not have.
+pub const HOST_IMPORT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/bad-host-import.wasm"));
+/// Takes all the memory it can get.
+pub const MEMORY_HOG: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/bad-memory-hog.wasm"));
+/// Speaks version 0.2 of the contract.
+pub const NEXT_VERSION: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/bad-next-version.wasm"));
+/// Never returns.
+pub const SPIN: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/bad-spin.wasm"));
+/// Traps on rings with the settings `trap`; all others it balances well, by round robin.
+pub const TRAP: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/bad-trap.wasm"));
+/// Wants a clock.
+pub const WASI_IMPORT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/bad-wasi-import.wasm"));
+/// Exports something that is no policy.
+pub const WRONG_WORLD: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/bad-wrong-world.wasm"));

@@ -1,0 +1,118 @@
+//! What deciding costs: `cargo run --release -p weir-policy --example measure [SERVICES [ENDPOINTS]]`.
+//!
+//! Prints the best of several full decisions over Services with as many endpoints each (the best, because whatever
+//! else runs only adds to it): with nothing remembered, then with nothing changed, and what of it each policy took.
+
+use std::env;
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use weir_model::{
+    Conditions, EndpointSpec, Event, Family, NodeIdentity, ObjectKey, Protocol, ServiceId, ServiceKind,
+    ServicePortSpec, ServiceSpec, SlicePort, SliceSpec, Store, TrafficPolicy,
+};
+use weir_policy::{Catalog, Decider, Engine, Limits};
+
+const ROUNDS: usize = 15;
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let mut arguments = env::args().skip(1);
+    let mut number = |otherwise| arguments.next().map_or(Ok(otherwise), |argument| argument.parse::<u32>());
+    let (services, endpoints) = (number(10_000)?, number(10)?);
+    let start = Instant::now();
+    let engine = Engine::new(Limits::default())?;
+    Catalog::new(&engine, "kubernetes", "random")?;
+    println!("compiling the built-in policies: {:?}", start.elapsed());
+    for (balancer, settings) in [
+        ("random", None),
+        ("round-robin", None),
+        ("client-ip", None),
+        ("weighted", None),
+        ("weighted", Some(r#"{"by-node": {"node-1": 2}, "default": 1}"#)),
+    ] {
+        let store = cluster(services, endpoints, settings);
+        let ids: Vec<ServiceId> = store.service_ids().collect();
+        let total = u64::from(services) * u64::from(endpoints);
+        let each = |time: Duration| time.as_nanos() as u64 / total.max(1);
+        let ports = best(|| ids.iter().for_each(|id| drop(black_box(store.ports(*id)))));
+        let mut of_policies = Vec::new();
+        for _ in 0..ROUNDS {
+            let catalog = Catalog::new(&engine, "kubernetes", balancer)?;
+            let mut decider = Decider::new(catalog);
+            let start = Instant::now();
+            let decisions = decider.decide(&store, &ids);
+            let time = start.elapsed();
+            assert!(decisions.failures.is_empty(), "{:?}", decisions.failures.first());
+            of_policies.push((time, decisions.stats));
+        }
+        of_policies.sort_by_key(|(time, _)| *time);
+        let Some((decide, stats)) = of_policies.first() else { continue };
+        let mut decider = Decider::new(Catalog::new(&engine, "kubernetes", balancer)?);
+        decider.decide(&store, &ids);
+        let again = best(|| drop(black_box(decider.decide(&store, &ids))));
+        println!("{balancer} {}: {services} x {endpoints}", settings.unwrap_or(""));
+        println!(
+            "  decide      {decide:>10.2?} {:>4} ns an endpoint (model's ports(): {} ns)",
+            each(*decide),
+            each(ports)
+        );
+        println!("  unchanged   {again:>10.2?} {:>4} ns", each(again));
+        for (name, stats) in stats {
+            println!(
+                "  {name:<11} {:>10.2?} {:>4} ns, {} calls, {} fuel",
+                stats.time,
+                each(stats.time),
+                stats.calls,
+                stats.fuel
+            );
+        }
+    }
+    Ok(())
+}
+
+fn best(mut work: impl FnMut()) -> Duration {
+    let time = |_| {
+        let start = Instant::now();
+        work();
+        start.elapsed()
+    };
+    (0..ROUNDS).map(time).min().unwrap_or_default()
+}
+
+fn cluster(services: u32, endpoints: u32, settings: Option<&str>) -> Store {
+    let mut store = Store::new(NodeIdentity { name: "node-0".to_owned(), zone: "zone-0".to_owned() });
+    for service in 0..services {
+        let key = ObjectKey { namespace: "default".to_owned(), name: format!("service-{service}") };
+        store.apply(Event::Service(ServiceSpec {
+            key: key.clone(),
+            kind: ServiceKind::ClusterIp,
+            created: None,
+            cluster_ips: vec![std::net::Ipv4Addr::from_bits(0x0a60_0000 + service).into()],
+            external_ips: Vec::new(),
+            load_balancer_ips: Vec::new(),
+            ports: vec![ServicePortSpec { name: "http".to_owned(), protocol: Protocol::Tcp, port: 80, node_port: 0 }],
+            internal_policy: TrafficPolicy::Cluster,
+            external_policy: TrafficPolicy::Cluster,
+            affinity_seconds: 0,
+            policy: None,
+            policy_settings: settings.map(str::to_owned),
+        }));
+        let endpoint = |at: u32| EndpointSpec {
+            address: std::net::Ipv4Addr::from_bits(0x0b00_0000 + service * endpoints + at).into(),
+            node: Some(format!("node-{}", at % 100)),
+            zone: Some(format!("zone-{}", at % 3)),
+            conditions: Conditions::ready(),
+            hint_zones: Vec::new(),
+            hint_nodes: Vec::new(),
+            weight: 1 + at % 4,
+        };
+        store.apply(Event::Slice(SliceSpec {
+            key: key.clone(),
+            service: key,
+            family: Family::V4,
+            ports: vec![SlicePort { name: "http".to_owned(), protocol: Protocol::Tcp, port: 8080 }],
+            endpoints: (0..endpoints).map(endpoint).collect(),
+        }));
+    }
+    store
+}

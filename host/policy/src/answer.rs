@@ -1,0 +1,149 @@
+//! The guard on answers: a policy that runs well can still say something that would cut a Service off.
+
+use weir_model::{Conditions, IndexFunction, MAX_SLOTS, Ring, Route};
+
+use crate::bindings::exports::weir::policy::{balancer, traffic_policy};
+use crate::slots;
+use crate::subject::Subject;
+
+/// What a traffic policy said of one port, checked.
+#[derive(Debug)]
+pub(crate) struct Eligible {
+    pub(crate) cluster: Vec<u32>,
+    pub(crate) local: Vec<u32>,
+    pub(crate) internal: Route,
+    pub(crate) external: Route,
+    pub(crate) short_cut: bool,
+    pub(crate) reason: String,
+}
+
+/// Longest reason that is kept.
+const LONGEST_REASON: usize = 200;
+
+/// Checks the answer for one port.
+///
+/// Refused are: another port's answer, endpoints that are not there or named twice, others' endpoints in the list for
+/// this node, a route to an empty list, and
+/// an answer that turns clients away while a ready endpoint could serve them: `reject` while any is ready, `drop` while
+/// one on this node is.
+pub(crate) fn eligible(subject: &Subject, id: u32, answer: traffic_policy::Eligibility) -> Result<Eligible, String> {
+    if answer.id != id {
+        return Err(format!("it answered for port {} when asked for port {id}", answer.id));
+    }
+    let count = subject.port.endpoints.len();
+    for (name, list) in [("cluster", &answer.cluster), ("local", &answer.local)] {
+        check_list(name, list, count)?;
+    }
+    let here = |at: &&u32| subject.port.endpoints[**at as usize].conditions.has(Conditions::LOCAL);
+    if let Some(at) = answer.local.iter().find(|at| !here(at)) {
+        return Err(format!("its local list names endpoint {at}, which is not on this node"));
+    }
+    let ready = |flags| subject.port.endpoints.iter().any(|endpoint| endpoint.conditions.has(Conditions::READY | flags));
+    // What nobody outside can reach needs no route for outsiders.
+    let external = subject.has_external.then_some(answer.external);
+    for (name, route) in std::iter::once(("internal", answer.internal)).chain(external.map(|route| ("external", route))) {
+        match route {
+            traffic_policy::Route::Cluster if answer.cluster.is_empty() => {
+                return Err(format!("it sends {name} clients to the cluster list, which is empty"));
+            }
+            traffic_policy::Route::Local if answer.local.is_empty() => {
+                return Err(format!("it sends {name} clients to the local list, which is empty"));
+            }
+            traffic_policy::Route::Reject if ready(Conditions::default()) => {
+                return Err(format!("it rejects {name} clients although an endpoint is ready"));
+            }
+            traffic_policy::Route::Drop if ready(Conditions::LOCAL) => {
+                return Err(format!("it drops {name} clients although an endpoint on this node is ready"));
+            }
+            _ => {}
+        }
+    }
+    Ok(Eligible {
+        cluster: answer.cluster,
+        local: answer.local,
+        internal: route(answer.internal),
+        external: route(external.unwrap_or(answer.internal)),
+        short_cut: answer.short_cut,
+        reason: answer.reason.chars().take(LONGEST_REASON).collect(),
+    })
+}
+
+/// Checks the answer for one ring of `members`, which are positions in the port's list, and turns it into slots
+/// that name such positions.
+pub(crate) fn ring(id: u32, members: &[u32], answer: balancer::Spread) -> Result<Ring, String> {
+    if answer.id != id {
+        return Err(format!("it answered for ring {} when asked for ring {id}", answer.id));
+    }
+    let too_many = || format!("a ring may have {MAX_SLOTS} slots at most, and {} endpoints need more", members.len());
+    let slots = match answer.share {
+        balancer::Share::Equal => slots::equal(members.len()).ok_or_else(too_many)?,
+        balancer::Share::Weights(weights) => {
+            if weights.len() != members.len() {
+                return Err(format!("it gave {} weights for {} endpoints", weights.len(), members.len()));
+            }
+            if weights.iter().all(|weight| *weight == 0) {
+                return Err("every weight is 0, so nobody would serve".to_owned());
+            }
+            slots::from_weights(&weights).ok_or_else(too_many)?
+        }
+        balancer::Share::Slots(given) => checked_slots(&given, members.len())?,
+    };
+    let place = |at: u16| members.get(usize::from(at)).and_then(|position| u16::try_from(*position).ok());
+    let slots = slots.into_iter().map(place).collect::<Option<Vec<u16>>>().ok_or_else(too_many)?;
+    let index = match answer.index {
+        balancer::IndexFunction::Random => IndexFunction::Random,
+        balancer::IndexFunction::RoundRobin => IndexFunction::RoundRobin,
+        balancer::IndexFunction::SourceHash => IndexFunction::SourceHash,
+        balancer::IndexFunction::FlowHash => IndexFunction::FlowHash,
+    };
+    if answer.affinity_seconds > MAX_AFFINITY {
+        return Err(format!("affinity of {} seconds; at most {MAX_AFFINITY} (a day) are possible", answer.affinity_seconds));
+    }
+    Ok(Ring { index, slots, affinity_seconds: answer.affinity_seconds })
+}
+
+/// Kubernetes' own limit for `sessionAffinityConfig.clientIP.timeoutSeconds`.
+const MAX_AFFINITY: u32 = 86_400;
+
+fn checked_slots(given: &[u32], members: usize) -> Result<Vec<u16>, String> {
+    if given.is_empty() || given.len() > MAX_SLOTS {
+        return Err(format!("it gave {} slots; 1 to {MAX_SLOTS} are possible", given.len()));
+    }
+    let checked = |slot: &u32| match u16::try_from(*slot) {
+        Ok(small) if usize::from(small) < members => Ok(small),
+        _ => Err(format!("a slot names endpoint {slot}, and there are {members}")),
+    };
+    given.iter().map(checked).collect()
+}
+
+fn check_list(name: &str, list: &[u32], count: usize) -> Result<(), String> {
+    // Nearly every list is ascending; only others need a look at each.
+    let mut last = None;
+    let mut ascending = true;
+    for at in list {
+        if *at as usize >= count {
+            return Err(format!("its {name} list names endpoint {at}, and there are {count}"));
+        }
+        ascending &= last < Some(*at);
+        last = Some(*at);
+    }
+    if ascending {
+        return Ok(());
+    }
+    let mut seen = vec![false; count];
+    for at in list {
+        if std::mem::replace(&mut seen[*at as usize], true) {
+            return Err(format!("its {name} list names endpoint {at} twice"));
+        }
+    }
+    Ok(())
+}
+
+fn route(route: traffic_policy::Route) -> Route {
+    match route {
+        traffic_policy::Route::Cluster => Route::Cluster,
+        traffic_policy::Route::Local => Route::Local,
+        traffic_policy::Route::Reject => Route::Reject,
+        traffic_policy::Route::Drop => Route::Drop,
+    }
+}

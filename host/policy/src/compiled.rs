@@ -1,0 +1,199 @@
+//! A policy, compiled once and checked before anybody relies on it.
+
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use sha2::{Digest as _, Sha256};
+use wasmtime::component::{Component, InstancePre};
+
+use crate::Engine;
+use crate::bindings::exports::weir::policy::{balancer, traffic_policy};
+use crate::call::Instance;
+use crate::host::HostState;
+use crate::subject::Subjects;
+
+/// SHA-256 of a component: what it is known by.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Digest(pub [u8; 32]);
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// What a policy can be asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Which endpoints may serve.
+    TrafficPolicy,
+    /// How connections spread.
+    Balancer,
+}
+
+/// Why a component cannot be a policy.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// It is too large to compile safely.
+    #[error("the component has {size} bytes; at most {limit} are allowed")]
+    TooLarge {
+        /// Its bytes.
+        size: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// It is a core module.
+    #[error(
+        "this is a core WebAssembly module, not a component: turn it into one, for example with \
+         `wasm-tools component new policy.wasm -o policy.component.wasm`"
+    )]
+    CoreModule,
+    /// It is not valid WebAssembly, or uses a proposal that is off because its results differ between machines.
+    #[error("the component does not compile: {0}")]
+    Compile(String),
+    /// It wants WASI.
+    #[error(
+        "the component imports {import}: policies see no clock, files, network or randomness. Build it without \
+         WASI (Rust: target wasm32-unknown-unknown; componentize-py: --stub-wasi; jco: --disable all)"
+    )]
+    ImportsWasi {
+        /// The first such import.
+        import: String,
+    },
+    /// It wants something else Weir does not have.
+    #[error("the component imports {import}, which Weir does not offer; this Weir speaks weir:policy@0.1")]
+    UnknownImport {
+        /// The first such import.
+        import: String,
+    },
+    /// It plays no role.
+    #[error(
+        "the component exports neither weir:policy/traffic-policy@0.1.0 nor weir:policy/balancer@0.1.0, so it is no policy \
+         for this Weir; it exports {exports}"
+    )]
+    WrongWorld {
+        /// What it exports instead.
+        exports: String,
+    },
+    /// It needs more than it may have, or its types are not the contract's.
+    #[error("the component cannot be started: {0}")]
+    Trial(String),
+}
+
+impl LoadError {
+    /// A stable word for metrics and status.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::TooLarge { .. } => "too-large",
+            Self::CoreModule => "core-module",
+            Self::Compile(_) => "compile",
+            Self::ImportsWasi { .. } => "imports-wasi",
+            Self::UnknownImport { .. } => "unknown-import",
+            Self::WrongWorld { .. } => "wrong-world",
+            Self::Trial(_) => "trial",
+        }
+    }
+}
+
+/// A checked policy.
+pub struct Policy {
+    pub(crate) name: Arc<str>,
+    pub(crate) engine: Engine,
+    pub(crate) pre: InstancePre<HostState>,
+    pub(crate) traffic: Option<traffic_policy::GuestIndices>,
+    pub(crate) balancer: Option<balancer::GuestIndices>,
+    digest: Digest,
+}
+
+impl fmt::Debug for Policy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Policy").field("name", &self.name).field("digest", &self.digest).finish_non_exhaustive()
+    }
+}
+
+impl Policy {
+    /// Compiles `bytes` and checks that it is a policy: size, imports, exports, and a trial start. `name` is what
+    /// logs call it.
+    ///
+    /// # Errors
+    /// See [`LoadError`].
+    pub fn load(engine: &Engine, name: &str, bytes: &[u8]) -> Result<Self, LoadError> {
+        let limit = engine.limits.component;
+        if bytes.len() > limit {
+            return Err(LoadError::TooLarge { size: bytes.len(), limit });
+        }
+        // Layer 0 with version 1 is a core module; a component has layer 1.
+        if bytes.starts_with(b"\0asm\x01\0\0\0") {
+            return Err(LoadError::CoreModule);
+        }
+        // Compiling is not meant to panic; where it does, the daemon must not end with it.
+        let compiled = catch_unwind(AssertUnwindSafe(|| Component::new(&engine.wasm, bytes)));
+        let component = match compiled {
+            Ok(compiled) => compiled.map_err(|why| LoadError::Compile(format!("{why:#}")))?,
+            Err(_) => return Err(LoadError::Compile("the compiler gave up on it".to_owned())),
+        };
+        check_imports(engine, &component)?;
+        let pre = engine.linker.instantiate_pre(&component).map_err(|why| LoadError::Trial(format!("{why:#}")))?;
+        let traffic = traffic_policy::GuestIndices::new(&pre).ok();
+        let balancer = balancer::GuestIndices::new(&pre).ok();
+        if traffic.is_none() && balancer.is_none() {
+            return Err(LoadError::WrongWorld { exports: exports(engine, &component) });
+        }
+        let digest = Digest(Sha256::digest(bytes).into());
+        let policy = Self { name: Arc::from(name), engine: engine.clone(), pre, traffic, balancer, digest };
+        // Records that differ from the contract's pass every check before this one.
+        let nothing = Arc::new(Subjects { list: Vec::new(), names: Arc::default(), node: weir_model::NodeIdentity::default() });
+        Instance::start(&policy, nothing, None).map_err(|problem| LoadError::Trial(problem.message))?.try_roles()?;
+        Ok(policy)
+    }
+
+    /// What logs call it.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What it is.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// Whether it can be asked that.
+    #[must_use]
+    pub fn plays(&self, role: Role) -> bool {
+        match role {
+            Role::TrafficPolicy => self.traffic.is_some(),
+            Role::Balancer => self.balancer.is_some(),
+        }
+    }
+}
+
+/// Interfaces of ours a policy may import, without version: the linker checks that.
+const OFFERED: [&str; 3] = ["weir:policy/log", "weir:policy/snapshot", "weir:policy/types"];
+
+fn check_imports(engine: &Engine, component: &Component) -> Result<(), LoadError> {
+    for (import, _) in component.component_type().imports(&engine.wasm) {
+        if import.starts_with("wasi:") {
+            return Err(LoadError::ImportsWasi { import: import.to_owned() });
+        }
+        let (interface, version) = import.split_once('@').unwrap_or((import, ""));
+        if !OFFERED.contains(&interface) || !version.starts_with("0.1.") {
+            return Err(LoadError::UnknownImport { import: import.to_owned() });
+        }
+    }
+    Ok(())
+}
+
+fn exports(engine: &Engine, component: &Component) -> String {
+    let names: Vec<String> = component.component_type().exports(&engine.wasm).map(|(name, _)| name.to_owned()).collect();
+    if names.is_empty() { "nothing".to_owned() } else { names.join(", ") }
+}

@@ -1,0 +1,137 @@
+//! What a policy can ask of the host: names behind numbers, and a line in the log.
+
+use std::sync::Arc;
+
+use tracing::{debug, error, info, warn};
+use wasmtime::component::Resource;
+use weir_model::Endpoint;
+
+use crate::bindings::weir::policy::log::{self, Level};
+use crate::bindings::weir::policy::{snapshot, types};
+use crate::limits::{Guard, Limits};
+use crate::subject::{Subject, Subjects};
+
+/// Lines a policy may log in one call.
+const LOG_LINES: u32 = 100;
+
+/// Bytes a policy may log in one call.
+const LOG_BYTES: usize = 64 << 10;
+
+/// The resource behind the contract's `view`: there is one a call, so it carries nothing.
+#[derive(Debug)]
+#[allow(unreachable_pub, reason = "the generated bindings re-export it")]
+pub struct View;
+
+/// A list of endpoints that a balancer is asked about.
+#[derive(Debug)]
+pub(crate) struct Members {
+    /// Position of the subject.
+    pub(crate) subject: u32,
+    /// Positions in the subject's list of endpoints.
+    pub(crate) endpoints: Vec<u32>,
+}
+
+/// The data of one instance.
+pub(crate) struct HostState {
+    pub(crate) guard: Guard,
+    policy: Arc<str>,
+    subjects: Arc<Subjects>,
+    /// Set for a balancer: what its ring numbers mean.
+    rings: Option<Arc<Vec<Members>>>,
+    lines: u32,
+    bytes: usize,
+}
+
+impl HostState {
+    pub(crate) fn new(policy: Arc<str>, limits: Limits, subjects: Arc<Subjects>, rings: Option<Arc<Vec<Members>>>) -> Self {
+        Self { guard: Guard::new(limits), policy, subjects, rings, lines: 0, bytes: 0 }
+    }
+
+    /// Begins a call: the log's allowance is full again.
+    pub(crate) fn begin_call(&mut self) {
+        (self.lines, self.bytes) = (0, 0);
+    }
+
+    fn members(&self, id: u32) -> Option<&Members> {
+        self.rings.as_ref()?.get(id as usize)
+    }
+
+    fn subject(&self, id: u32) -> Option<&Subject> {
+        let at = if self.rings.is_some() { self.members(id)?.subject } else { id };
+        self.subjects.list.get(at as usize)
+    }
+
+    fn endpoint(&self, id: u32, at: u32) -> Option<&Endpoint> {
+        let at = if self.rings.is_some() { *self.members(id)?.endpoints.get(at as usize)? } else { at };
+        self.subject(id)?.port.endpoints.get(at as usize)
+    }
+}
+
+/// A number the call does not know gets an empty answer: nothing a policy asks can hurt.
+impl snapshot::HostView for HostState {
+    fn settings(&mut self, _: Resource<View>, port: u32) -> String {
+        self.subject(port).map_or_else(String::new, |subject| self.subjects.names.get(subject.settings).to_owned())
+    }
+
+    fn service_name(&mut self, _: Resource<View>, port: u32) -> String {
+        self.subject(port).map_or_else(String::new, |subject| subject.service.to_string())
+    }
+
+    fn port_name(&mut self, _: Resource<View>, port: u32) -> String {
+        self.subject(port).map_or_else(String::new, |subject| self.subjects.names.get(subject.port.key.name).to_owned())
+    }
+
+    fn endpoint_address(&mut self, _: Resource<View>, port: u32, endpoint: u32) -> String {
+        self.endpoint(port, endpoint).map_or_else(String::new, |endpoint| endpoint.address.to_string())
+    }
+
+    fn endpoint_node(&mut self, _: Resource<View>, port: u32, endpoint: u32) -> String {
+        self.endpoint(port, endpoint).map_or_else(String::new, |endpoint| self.subjects.names.get(endpoint.node).to_owned())
+    }
+
+    fn endpoint_zone(&mut self, _: Resource<View>, port: u32, endpoint: u32) -> String {
+        self.endpoint(port, endpoint).map_or_else(String::new, |endpoint| self.subjects.names.get(endpoint.zone).to_owned())
+    }
+
+    fn node_name(&mut self, _: Resource<View>) -> String {
+        self.subjects.node.name.clone()
+    }
+
+    fn node_zone(&mut self, _: Resource<View>) -> String {
+        self.subjects.node.zone.clone()
+    }
+
+    fn drop(&mut self, _: Resource<View>) -> wasmtime::Result<()> {
+        Ok(())
+    }
+}
+
+impl snapshot::Host for HostState {}
+
+impl types::Host for HostState {}
+
+impl log::Host for HostState {
+    fn enabled(&mut self, level: Level) -> bool {
+        match level {
+            Level::Debug => tracing::enabled!(tracing::Level::DEBUG),
+            Level::Info => tracing::enabled!(tracing::Level::INFO),
+            Level::Warn => tracing::enabled!(tracing::Level::WARN),
+            Level::Error => tracing::enabled!(tracing::Level::ERROR),
+        }
+    }
+
+    fn write(&mut self, level: Level, message: String) {
+        if self.lines >= LOG_LINES || self.bytes + message.len() > LOG_BYTES {
+            return;
+        }
+        self.lines += 1;
+        self.bytes += message.len();
+        let policy = &*self.policy;
+        match level {
+            Level::Debug => debug!(policy, "{message}"),
+            Level::Info => info!(policy, "{message}"),
+            Level::Warn => warn!(policy, "{message}"),
+            Level::Error => error!(policy, "{message}"),
+        }
+    }
+}

@@ -1,0 +1,25 @@
+//! Runs policies: Services in, decisions out.
+//!
+//! Policies are WebAssembly components of the contract in `wit/`. They run when something changes, never for a
+//! packet, in a sandbox without clock, randomness, files or network, bounded in time and memory. Whatever one
+//! of them does, every port gets an answer: its policy's, else its last good one, else that of the built-in
+//! policies, else uniform random over ready endpoints.
+#![forbid(unsafe_code)]
+
+mod answer;
+mod bindings;
+mod call;
+mod catalog;
+mod compiled;
+mod decider;
+mod engine;
+mod host;
+mod limits;
+mod slots;
+mod subject;
+
+pub use catalog::{BUILT_IN, Catalog, UnknownPolicy};
+pub use compiled::{Digest, LoadError, Policy, Role};
+pub use decider::{Decider, Decisions, Failure, Stats};
+pub use engine::Engine;
+pub use limits::{FailureReason, Limits};

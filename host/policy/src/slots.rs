@@ -1,0 +1,87 @@
+//! From shares to slots.
+
+use weir_model::MAX_SLOTS;
+
+/// Slots that hold each of `weights.len()` endpoints in proportion to its weight, as few as keep the proportions
+/// (scaled down where even those are too many, but no endpoint to nothing), and spread so that equal shares of
+/// any stretch of the ring are as even as can be: a counter that walks it never sends a burst to one endpoint.
+/// `None` when every weight is 0, or when there are more endpoints than slots.
+pub(crate) fn from_weights(weights: &[u32]) -> Option<Vec<u16>> {
+    let weights = reduced(weights)?;
+    let mut slots: Vec<(u64, u16)> = Vec::new();
+    for (at, weight) in (0_u16..).zip(&weights) {
+        let step = |turn: u64| ((2 * turn + 1) << 32) / (2 * u64::from(*weight));
+        slots.extend((0..u64::from(*weight)).map(|turn| (step(turn), at)));
+    }
+    slots.sort_unstable();
+    Some(slots.into_iter().map(|(_, at)| at).collect())
+}
+
+/// Equal weights, cheaply.
+pub(crate) fn equal(count: usize) -> Option<Vec<u16>> {
+    if count == 0 || count > MAX_SLOTS {
+        return None;
+    }
+    Some((0..u16::try_from(count).ok()?).collect())
+}
+
+fn reduced(weights: &[u32]) -> Option<Vec<u32>> {
+    let divisor = weights.iter().copied().fold(0, gcd);
+    let living = weights.iter().filter(|weight| **weight > 0).count();
+    if divisor == 0 || living > MAX_SLOTS {
+        return None;
+    }
+    let small: Vec<u32> = weights.iter().map(|weight| weight / divisor).collect();
+    let total: u64 = small.iter().copied().map(u64::from).sum();
+    if total <= MAX_SLOTS as u64 {
+        return Some(small);
+    }
+    // Every living endpoint keeps one slot; the rest of the room is shared out.
+    let room = (MAX_SLOTS - living) as u64;
+    let scaled = small.iter().map(|weight| match weight {
+        0 => 0,
+        weight => 1 + u32::try_from(u64::from(*weight) * room / total).unwrap_or_default(),
+    });
+    Some(scaled.collect())
+}
+
+fn gcd(a: u32, b: u32) -> u32 {
+    if b == 0 { a } else { gcd(b, a % b) }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn proportions_are_kept_with_few_slots() {
+        assert_eq!(from_weights(&[2, 2]).expect("slots").len(), 2);
+        assert_eq!(from_weights(&[100, 300, 0]).expect("slots"), [1, 0, 1, 1]);
+        assert_eq!(from_weights(&[0, 0]), None);
+        assert_eq!(from_weights(&[]), None);
+    }
+
+    #[test]
+    fn a_counter_sees_no_bursts() {
+        let slots = from_weights(&[5, 1, 1]).expect("slots");
+        assert_eq!(slots.len(), 7);
+        let longest = slots.chunk_by(|a, b| a == b).map(<[u16]>::len).max();
+        assert!(longest <= Some(3), "{slots:?}");
+    }
+
+    proptest! {
+        #[test]
+        fn never_too_many_and_nobody_starves(weights in prop::collection::vec(0_u32..=65_535, 1..200)) {
+            let slots = from_weights(&weights);
+            prop_assert_eq!(slots.is_none(), weights.iter().all(|weight| *weight == 0));
+            if let Some(slots) = slots {
+                prop_assert!(slots.len() <= MAX_SLOTS);
+                for (at, weight) in (0_u16..).zip(&weights) {
+                    prop_assert_eq!(*weight > 0, slots.contains(&at));
+                }
+            }
+        }
+    }
+}

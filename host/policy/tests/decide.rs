@@ -1,0 +1,186 @@
+//! Policies decide: the built-in ones by the rules of Kubernetes, bad ones without harm to anybody else.
+#![allow(clippy::expect_used, reason = "tests panic")]
+
+use weir_model::{
+    Conditions, Decision, EndpointSpec, Event, Family, IndexFunction, NodeIdentity, ObjectKey, Origin, Protocol, Route,
+    ServiceKind, ServicePortSpec, ServiceSpec, SlicePort, SliceSpec, Store, TrafficPolicy,
+};
+use weir_policy::{Catalog, Decider, Decisions, Engine, FailureReason, Limits};
+
+fn key(name: &str) -> ObjectKey {
+    ObjectKey { namespace: "default".to_owned(), name: name.to_owned() }
+}
+
+fn service(name: &str, policy: Option<&str>) -> ServiceSpec {
+    ServiceSpec {
+        key: key(name),
+        kind: ServiceKind::LoadBalancer,
+        created: None,
+        cluster_ips: vec!["10.0.0.1".parse().expect("an address")],
+        external_ips: Vec::new(),
+        load_balancer_ips: vec!["192.0.2.1".parse().expect("an address")],
+        ports: vec![ServicePortSpec { name: "http".to_owned(), protocol: Protocol::Tcp, port: 80, node_port: 0 }],
+        internal_policy: TrafficPolicy::Cluster,
+        external_policy: TrafficPolicy::Cluster,
+        affinity_seconds: 0,
+        policy: policy.map(str::to_owned),
+        policy_settings: None,
+    }
+}
+
+/// Endpoints as (last byte of the address, on this node, conditions).
+fn slice(service: &str, endpoints: &[(u8, bool, Conditions)]) -> SliceSpec {
+    let endpoint = |(host, local, conditions): &(u8, bool, Conditions)| EndpointSpec {
+        address: format!("10.244.0.{host}").parse().expect("an address"),
+        node: Some(if *local { "here" } else { "there" }.to_owned()),
+        zone: None,
+        conditions: *conditions,
+        hint_zones: Vec::new(),
+        hint_nodes: Vec::new(),
+        weight: 1,
+    };
+    SliceSpec {
+        key: key(&format!("{service}-1")),
+        service: key(service),
+        family: Family::V4,
+        ports: vec![SlicePort { name: "http".to_owned(), protocol: Protocol::Tcp, port: 8080 }],
+        endpoints: endpoints.iter().map(endpoint).collect(),
+    }
+}
+
+fn ready() -> Conditions {
+    Conditions::ready()
+}
+
+fn terminating() -> Conditions {
+    Conditions::SERVING | Conditions::TERMINATING
+}
+
+struct Bench {
+    store: Store,
+    decider: Decider,
+}
+
+impl Bench {
+    fn new(limits: Limits, extra: &[(&str, &[u8])]) -> Self {
+        let engine = Engine::new(limits).expect("an engine");
+        let mut catalog = Catalog::new(&engine, "kubernetes", "random").expect("the built-in policies");
+        for (name, bytes) in extra {
+            catalog.add(name, bytes).expect("a loadable policy");
+        }
+        let node = NodeIdentity { name: "here".to_owned(), zone: "a".to_owned() };
+        Self { store: Store::new(node), decider: Decider::new(catalog) }
+    }
+
+    fn apply(&mut self, service: ServiceSpec, endpoints: &[(u8, bool, Conditions)]) {
+        self.store.apply(Event::Slice(slice(&service.key.name.clone(), endpoints)));
+        self.store.apply(Event::Service(service));
+    }
+
+    fn decide(&mut self) -> Decisions {
+        let dirty = self.store.take_dirty();
+        self.decider.decide(&self.store, &dirty)
+    }
+}
+
+fn one(mut bench: Bench, service: ServiceSpec, endpoints: &[(u8, bool, Conditions)]) -> Decision {
+    bench.apply(service, endpoints);
+    let mut decisions = bench.decide();
+    assert!(decisions.failures.is_empty(), "{:?}", decisions.failures);
+    (*decisions.ports.pop().expect("one port").1).clone()
+}
+
+fn hosts(decision: &Decision, ring: Option<&weir_model::Ring>) -> Vec<u8> {
+    let host = |slot: &u16| match decision.backends[usize::from(*slot)].address {
+        std::net::IpAddr::V4(v4) => v4.octets()[3],
+        std::net::IpAddr::V6(_) => 0,
+    };
+    ring.map(|ring| ring.slots.iter().map(host).collect()).unwrap_or_default()
+}
+
+#[test]
+fn traffic_policy_by_the_rules_of_kubernetes() {
+    use Route::{Cluster, Drop, Local, Reject};
+    use TrafficPolicy as T;
+    type Case<'a> = (&'a str, T, T, &'a [(u8, bool, Conditions)], (&'a [u8], &'a [u8]), (Route, Route, bool));
+    let cases: &[Case<'_>] = &[
+        ("plain", T::Cluster, T::Cluster, &[(1, true, ready()), (2, false, ready())], (&[1, 2], &[]), (Cluster, Cluster, false)),
+        ("nobody", T::Cluster, T::Cluster, &[], (&[], &[]), (Reject, Reject, false)),
+        ("unready", T::Cluster, T::Local, &[(1, true, Conditions::default())], (&[], &[]), (Reject, Reject, false)),
+        ("local", T::Cluster, T::Local, &[(1, true, ready()), (2, false, ready())], (&[1, 2], &[1]), (Cluster, Local, true)),
+        ("none local", T::Cluster, T::Local, &[(2, false, ready())], (&[2], &[]), (Cluster, Drop, true)),
+        ("internal local", T::Local, T::Cluster, &[(1, true, ready()), (2, false, ready())], (&[1, 2], &[1]), (Local, Cluster, false)),
+        ("internal, none local", T::Local, T::Cluster, &[(2, false, ready())], (&[2], &[]), (Drop, Cluster, false)),
+        ("only terminating", T::Cluster, T::Cluster, &[(1, true, terminating()), (2, false, Conditions::TERMINATING)], (&[1], &[]), (Cluster, Cluster, false)),
+        ("local terminating", T::Cluster, T::Local, &[(1, true, terminating()), (2, false, ready())], (&[2], &[1]), (Cluster, Local, true)),
+    ];
+    for (name, internal, external, endpoints, (cluster, local), (to_internal, to_external, short_cut)) in cases {
+        let spec = ServiceSpec { internal_policy: *internal, external_policy: *external, ..service("web", None) };
+        let decision = one(Bench::new(Limits::default(), &[]), spec, endpoints);
+        assert_eq!(hosts(&decision, decision.cluster.as_ref()), *cluster, "{name}: cluster list");
+        assert_eq!(hosts(&decision, decision.local.as_ref()), *local, "{name}: local list");
+        assert_eq!((decision.internal, decision.external), (*to_internal, *to_external), "{name}: routes");
+        assert_eq!(decision.short_cut, *short_cut, "{name}: short cut");
+    }
+}
+
+#[test]
+fn balancers_spread_as_they_say() {
+    let endpoints = [(1, true, ready()), (2, false, ready())];
+    let ask = |policy, settings: Option<&str>| {
+        let spec = ServiceSpec { policy_settings: settings.map(str::to_owned), ..service("web", Some(policy)) };
+        let decision = one(Bench::new(Limits::default(), &[]), spec, &endpoints);
+        let ring = decision.cluster.clone().expect("a ring");
+        (ring.index, hosts(&decision, Some(&ring)), ring.affinity_seconds)
+    };
+    assert_eq!(ask("random", None), (IndexFunction::Random, vec![1, 2], 0));
+    assert_eq!(ask("round-robin", None), (IndexFunction::RoundRobin, vec![1, 2], 0));
+    assert_eq!(ask("client-ip", None), (IndexFunction::Random, vec![1, 2], 10_800));
+    assert_eq!(ask("client-ip", Some(r#"{"timeout-seconds": 7}"#)).2, 7);
+    let (_, weighted, _) = ask("weighted", Some(r#"{"by-node": {"here": 3}, "default": 1}"#));
+    assert_eq!((weighted.len(), weighted.iter().filter(|host| **host == 1).count()), (4, 3));
+    let (_, drained, _) = ask("weighted", Some(r#"{"by-address": {"10.244.0.1": 0}}"#));
+    assert_eq!(drained, [2]);
+}
+
+#[test]
+fn settings_that_make_no_sense_name_the_field_and_fall_back() {
+    let mut bench = Bench::new(Limits::default(), &[]);
+    let spec = ServiceSpec { policy_settings: Some(r#"{"by-nodes": {}}"#.to_owned()), ..service("web", Some("weighted")) };
+    bench.apply(spec, &[(1, true, ready())]);
+    let decisions = bench.decide();
+    let failure = decisions.failures.first().expect("a failure");
+    assert_eq!(failure.reason, FailureReason::DeclaredError);
+    assert!(failure.message.contains("by-nodes"), "{}", failure.message);
+    assert!(matches!(decisions.ports[0].1.origin, Origin::Fallback(_)), "{:?}", decisions.ports[0].1.origin);
+}
+
+#[test]
+fn unknown_policies_are_told_with_the_names_there_are() {
+    let mut bench = Bench::new(Limits::default(), &[]);
+    bench.apply(service("web", Some("fastest")), &[(1, true, ready())]);
+    let decisions = bench.decide();
+    let failure = decisions.failures.first().expect("a failure");
+    assert_eq!(failure.reason, FailureReason::UnknownPolicy);
+    assert!(failure.message.contains("fastest") && failure.message.contains("round-robin"), "{}", failure.message);
+    assert!(decisions.ports[0].1.cluster.is_some());
+}
+
+#[test]
+fn unchanged_input_is_not_asked_again_and_answers_are_equal() {
+    let mut bench = Bench::new(Limits::default(), &[]);
+    bench.apply(service("web", Some("weighted")), &[(1, true, ready()), (2, false, ready())]);
+    let dirty = bench.store.take_dirty();
+    let first = bench.decider.decide(&bench.store, &dirty);
+    let again = bench.decider.decide(&bench.store, &dirty);
+    assert_eq!(first.ports, again.ports);
+    assert!(!first.stats.is_empty() && again.stats.is_empty(), "{:?}", again.stats);
+    let elsewhere = {
+        let mut bench = Bench::new(Limits::default(), &[]);
+        bench.apply(service("web", Some("weighted")), &[(1, true, ready()), (2, false, ready())]);
+        bench.decide()
+    };
+    let fuel = |decisions: &Decisions| decisions.stats.iter().map(|(name, stats)| (name.clone(), stats.fuel)).collect::<Vec<_>>();
+    assert_eq!(first.ports, elsewhere.ports);
+    assert_eq!(fuel(&first), fuel(&elsewhere), "fuel must be the same on every node");
+}
