@@ -1,0 +1,34 @@
+//! ConfigMaps: they carry policies and their settings.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::ConfigMap;
+use weir_model::ObjectKey;
+
+use super::{FieldProblem, meta};
+
+/// A ConfigMap, cut down to what policies are read from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigMapSpec {
+    /// Namespace and name.
+    pub key: ObjectKey,
+    /// `metadata.labels`.
+    pub labels: BTreeMap<String, String>,
+    /// `data`.
+    pub data: BTreeMap<String, String>,
+    /// `binaryData`, decoded.
+    pub binary_data: BTreeMap<String, Vec<u8>>,
+}
+
+/// The ConfigMap in our own terms.
+///
+/// # Errors
+/// When it has no name.
+pub fn config_map(object: ConfigMap) -> Result<ConfigMapSpec, FieldProblem> {
+    Ok(ConfigMapSpec {
+        key: meta::key(&object.metadata)?,
+        labels: object.metadata.labels.unwrap_or_default(),
+        data: object.data.unwrap_or_default(),
+        binary_data: object.binary_data.unwrap_or_default().into_iter().map(|(name, bytes)| (name, bytes.0)).collect(),
+    })
+}

@@ -1,0 +1,141 @@
+//! The files as last read.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use super::document;
+use super::object::{Located, Parsed};
+use super::problem::{Place, Problem, Severity};
+use super::scan::{Scan, Stamp, scan};
+
+/// Largest manifest that is read. A list of 100 000 Services with their slices is about 150 MB.
+const MAX_FILE_BYTES: u64 = 1 << 30;
+
+/// The manifests at some paths.
+#[derive(Debug)]
+pub(super) struct Tree {
+    paths: Vec<PathBuf>,
+    files: BTreeMap<PathBuf, ManifestFile>,
+    seen: Scan,
+}
+
+/// A file as last read.
+#[derive(Debug)]
+struct ManifestFile {
+    /// Which version `parsed` is of; `None` when it must be read again whatever it looks like.
+    stamp: Option<Stamp>,
+    /// What it holds, and what it held when it was last good.
+    parsed: Parsed,
+}
+
+impl Tree {
+    /// Nothing read yet.
+    pub(super) fn new(paths: Vec<PathBuf>) -> Self {
+        Self { paths, files: BTreeMap::new(), seen: Scan::default() }
+    }
+
+    /// Reads what is new or changed, and forgets what is gone. Returns whether any of that happened.
+    pub(super) fn refresh(&mut self) -> bool {
+        let seen = scan(&self.paths);
+        let mut changed = false;
+        let gone: Vec<PathBuf> = self.files.keys().filter(|path| !seen.files.contains_key(*path)).cloned().collect();
+        for path in gone {
+            // A file that was named itself is gone when it is missing; one in a missing directory is not.
+            let in_missing_directory = seen.missing.iter().any(|missing| path != *missing && path.starts_with(missing));
+            if !in_missing_directory && !seen.unreadable.iter().any(|unreadable| path.starts_with(unreadable)) {
+                self.files.remove(&path);
+                changed = true;
+            }
+        }
+        for (path, stamp) in &seen.files {
+            changed |= self.read(path, *stamp);
+        }
+        self.seen = seen;
+        changed
+    }
+
+    /// Whether every path could be read.
+    pub(super) fn is_complete(&self) -> bool {
+        self.seen.missing.is_empty() && self.seen.unreadable.is_empty()
+    }
+
+    /// Objects, in order of file and document.
+    pub(super) fn objects(&self) -> impl Iterator<Item = (&Path, &Located)> {
+        self.files.iter().flat_map(|(path, file)| file.parsed.objects.iter().map(move |object| (path.as_path(), object)))
+    }
+
+    /// What is wrong at present.
+    pub(super) fn problems(&self) -> Vec<Problem> {
+        let of_files = self.files.values().flat_map(|file| &file.parsed.problems);
+        self.seen.problems.iter().chain(of_files).cloned().collect()
+    }
+
+    /// The directories in which something can change.
+    pub(super) fn directories(&self) -> &[(PathBuf, Stamp)] {
+        &self.seen.directories
+    }
+
+    /// Reads one file if it changed. Returns whether it did.
+    fn read(&mut self, path: &Path, stamp: Stamp) -> bool {
+        let known = self.files.get(path);
+        if known.is_some_and(|file| file.stamp == Some(stamp)) {
+            return false;
+        }
+        let held = known.map_or(&[][..], |file| &file.parsed.objects);
+        let (stamp, mut parsed) = match open(path) {
+            Ok((stamp, text)) => (Some(stamp), parse(path, &text, held)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return self.files.remove(path).is_some(),
+            Err(error) => {
+                let problem = Problem::of_file(Severity::Error, path, error);
+                (None, Parsed { objects: Vec::new(), problems: vec![problem] })
+            }
+        };
+        if parsed.has_errors() {
+            keep(held, &mut parsed);
+        }
+        let stamp = stamp.filter(|stamp| !stamp.is_fresh());
+        self.files.insert(path.to_owned(), ManifestFile { stamp, parsed });
+        true
+    }
+}
+
+/// Adds the objects that a bad file held before and does not name now.
+fn keep(held: &[Located], parsed: &mut Parsed) {
+    let lost = |old: &&Located| parsed.objects.iter().all(|new| new.object.identity() != old.object.identity());
+    let kept: Vec<Located> = held.iter().filter(lost).cloned().collect();
+    parsed.objects.extend(kept);
+}
+
+fn parse(path: &Path, text: &str, held: &[Located]) -> Parsed {
+    let mut parsed = Parsed::default();
+    if text.trim().is_empty() && !held.is_empty() {
+        let message = "empty; what it held stays until the file is deleted or has content again";
+        parsed.problems.push(Problem::of_file(Severity::Error, path, message));
+    }
+    for document in document::read(path, text) {
+        let place = Place { file: path.to_owned(), document: document.number, ..Place::default() };
+        match document.value {
+            Ok(value) => parsed.take(value, place),
+            Err(message) => parsed.problems.push(place.problem(Severity::Error, message)),
+        }
+    }
+    parsed
+}
+
+/// The text of a file, and the stamp it had before it was read: a change in the meantime shows up later.
+fn open(path: &Path) -> io::Result<(Stamp, String)> {
+    let file = File::open(path)?;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+    }
+    if metadata.len() > MAX_FILE_BYTES {
+        let message = format!("{} bytes is more than the {MAX_FILE_BYTES} a manifest may have", metadata.len());
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, message));
+    }
+    let mut text = String::new();
+    file.take(MAX_FILE_BYTES).read_to_string(&mut text)?;
+    Ok((Stamp::of(&metadata), text))
+}
