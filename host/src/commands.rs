@@ -1,0 +1,43 @@
+//! One module a subcommand, and what they share.
+
+pub(crate) mod cleanup;
+pub(crate) mod demo;
+pub(crate) mod explain;
+pub(crate) mod render;
+pub(crate) mod run;
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use weir_model::Store;
+use weir_nft::{Dataplane, Installed};
+use weir_policy::{Catalog, Decider, Engine, Limits};
+use weir_source::{Loaded, Manifests, Problem};
+
+use crate::config::Config;
+use crate::node;
+use crate::pipeline::Pipeline;
+
+/// A pipeline by `config` for a node with those `addresses`, with the built-in policies.
+fn pipeline<D: Dataplane>(config: &Config, addresses: &[IpAddr], dataplane: D) -> anyhow::Result<Pipeline<D>> {
+    let engine = Engine::new(Limits::default())?;
+    let catalog = Catalog::new(&engine, &config.policies.traffic, &config.policies.balancer).map_err(anyhow::Error::msg)?;
+    let store = Store::new(node::identity(config));
+    let installed = Installed::new(node::facts(config, addresses));
+    Ok(Pipeline::new(store, Decider::new(catalog), installed, dataplane))
+}
+
+/// Reads manifests once; what is wrong with some is logged, and the others are returned.
+fn load(paths: &[PathBuf]) -> anyhow::Result<Loaded> {
+    for path in paths {
+        std::fs::metadata(path).map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))?;
+    }
+    let loaded = Manifests::load(paths);
+    loaded.problems.iter().for_each(Problem::log);
+    Ok(loaded)
+}
+
+/// The paths of `--manifests DIR` or `-f FILE…`.
+fn paths(directory: Option<&PathBuf>, files: &[PathBuf]) -> Vec<PathBuf> {
+    directory.map_or_else(|| files.to_vec(), |directory| vec![directory.clone()])
+}

@@ -1,0 +1,17 @@
+//! `weir render`.
+
+use weir_nft::{sim::Memory, text};
+
+use crate::cli::InputArgs;
+use crate::node;
+
+/// Prints the ruleset the manifests ask for.
+pub(crate) fn run(args: &InputArgs) -> anyhow::Result<()> {
+    let config = args.node.load()?;
+    let loaded = super::load(&super::paths(args.manifests.as_ref(), &args.files))?;
+    let mut pipeline = super::pipeline(&config, &node::addresses()?, Memory::default())?;
+    pipeline.apply(loaded.into_event());
+    pipeline.sync()?.log_problems();
+    print!("{}", text::ruleset(&pipeline.installed().ruleset()));
+    Ok(())
+}

@@ -1,0 +1,177 @@
+//! Weir's own settings: a document of kind `WeirConfiguration`, every field optional, unknown fields refused.
+
+use std::path::{Path, PathBuf};
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+/// Settings of one node, after defaults.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Config {
+    /// Always `weir.proxy/v1alpha1`.
+    pub api_version: String,
+    /// Always `WeirConfiguration`.
+    pub kind: String,
+    /// Name of this node as EndpointSlices spell it; the host's name when empty.
+    pub node_name: String,
+    /// Zone of this node; empty when unknown.
+    pub zone: String,
+    /// Where the cluster's pods live. Tells pods from outside clients; without it ClusterIP traffic is never
+    /// masqueraded, and pods get no short cut past `externalTrafficPolicy: Local`.
+    #[serde(rename = "podCIDRs")]
+    pub pod_cidrs: Vec<IpNet>,
+    /// Where ClusterIPs come from. Packets to an address in here that no Service has are dropped.
+    #[serde(rename = "serviceCIDRs")]
+    pub service_cidrs: Vec<IpNet>,
+    /// Addresses of this node that accept node ports: CIDRs, or `primary` for the address of the default
+    /// route's interface.
+    pub node_port_addresses: Vec<String>,
+    /// Masquerade all traffic to ClusterIPs.
+    pub masquerade_all: bool,
+    /// Which bit of the packet mark asks for masquerading, 0 to 31.
+    pub masquerade_bit: u8,
+    /// The policies of Services that name none.
+    pub policies: DefaultPolicies,
+}
+
+/// Names of the policies that serve where a Service asks for none.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct DefaultPolicies {
+    /// Decides which endpoints may serve.
+    pub traffic: String,
+    /// Decides how connections spread.
+    pub balancer: String,
+}
+
+/// What `apiVersion` must say.
+pub const API_VERSION: &str = "weir.proxy/v1alpha1";
+
+/// What `kind` must say.
+pub const KIND: &str = "WeirConfiguration";
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            api_version: API_VERSION.to_owned(),
+            kind: KIND.to_owned(),
+            node_name: String::new(),
+            zone: String::new(),
+            pod_cidrs: Vec::new(),
+            service_cidrs: Vec::new(),
+            node_port_addresses: vec!["primary".to_owned()],
+            masquerade_all: false,
+            masquerade_bit: 14,
+            policies: DefaultPolicies::default(),
+        }
+    }
+}
+
+impl Default for DefaultPolicies {
+    fn default() -> Self {
+        Self { traffic: "kubernetes".to_owned(), balancer: "random".to_owned() }
+    }
+}
+
+/// Why a configuration file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// It cannot be read.
+    #[error("cannot read the configuration {path}: {error}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        error: std::io::Error,
+    },
+    /// It is not YAML of the right shape; the text names line and field.
+    #[error("configuration {path}: {error}")]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// Line, column and field.
+        error: Box<serde_saphyr::Error>,
+    },
+    /// A field holds something that makes no sense.
+    #[error("configuration {path}: {field}: {why}")]
+    Field {
+        /// The file.
+        path: PathBuf,
+        /// The field.
+        field: &'static str,
+        /// What is wrong.
+        why: String,
+    },
+}
+
+impl Config {
+    /// Reads and checks a configuration file; `None` gives the defaults.
+    ///
+    /// # Errors
+    /// See [`ConfigError`].
+    pub fn load(path: Option<&Path>) -> Result<Self, ConfigError> {
+        let Some(path) = path else { return Ok(Self::default()) };
+        let text = std::fs::read_to_string(path).map_err(|error| ConfigError::Read { path: path.into(), error })?;
+        let config: Self = serde_saphyr::from_str(&text)
+            .map_err(|error| ConfigError::Parse { path: path.into(), error: Box::new(error) })?;
+        config.check().map_err(|(field, why)| ConfigError::Field { path: path.into(), field, why })?;
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<(), (&'static str, String)> {
+        if self.api_version != API_VERSION {
+            return Err(("apiVersion", format!("must be {API_VERSION}, not {:?}", self.api_version)));
+        }
+        if self.kind != KIND {
+            return Err(("kind", format!("must be {KIND}, not {:?}", self.kind)));
+        }
+        if self.masquerade_bit > 31 {
+            return Err(("masqueradeBit", format!("must be 0 to 31, not {}", self.masquerade_bit)));
+        }
+        for entry in &self.node_port_addresses {
+            if entry != "primary" && entry.parse::<IpNet>().is_err() {
+                return Err(("nodePortAddresses", format!("{entry:?} is neither a CIDR nor `primary`")));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(text: &str) -> Result<Config, ConfigError> {
+        let directory = std::env::temp_dir().join(format!("weir-config-{}-{:p}", std::process::id(), text));
+        std::fs::create_dir_all(&directory).expect("a temporary directory");
+        let path = directory.join("config.yaml");
+        std::fs::write(&path, text).expect("a file");
+        let loaded = Config::load(Some(&path));
+        std::fs::remove_dir_all(&directory).expect("removes");
+        loaded
+    }
+
+    #[test]
+    fn reads_what_the_readme_shows() {
+        let config = load(
+            "apiVersion: weir.proxy/v1alpha1\nkind: WeirConfiguration\nnodeName: n1\npodCIDRs: [10.244.0.0/16]\npolicies:\n  balancer: round-robin\n",
+        )
+        .expect("a good file");
+        assert_eq!((config.node_name.as_str(), config.pod_cidrs.len()), ("n1", 1));
+        assert_eq!(config.policies.balancer, "round-robin");
+        assert_eq!(config.policies.traffic, "kubernetes");
+    }
+
+    #[test]
+    fn errors_name_the_field() {
+        let unknown = load("nodename: x\n").expect_err("an unknown field").to_string();
+        assert!(unknown.contains("nodename"), "{unknown}");
+        let bit = load("masqueradeBit: 32\n").expect_err("a bad bit").to_string();
+        assert!(bit.contains("masqueradeBit"), "{bit}");
+        let addresses = load("nodePortAddresses: [everywhere]\n").expect_err("a bad word").to_string();
+        assert!(addresses.contains("nodePortAddresses") && addresses.contains("everywhere"), "{addresses}");
+        let cidr = load("podCIDRs: [10.0.0.0/99]\n").expect_err("a bad CIDR").to_string();
+        assert!(cidr.contains("podCIDRs") || cidr.contains("10.0.0.0/99") || cidr.contains("line"), "{cidr}");
+    }
+}

@@ -1,0 +1,13 @@
+//! Weir: a Kubernetes service proxy on nftables with WebAssembly policies.
+//!
+//! This crate joins the stages; [`pipeline`] is the whole of Weir on one page. The stages are crates of
+//! their own: source, model, policy, plan, nft, netlink.
+#![forbid(unsafe_code)]
+
+pub mod cli;
+mod commands;
+pub mod config;
+pub mod node;
+pub mod pipeline;
+pub mod runner;
+pub mod telemetry;

@@ -1,0 +1,267 @@
+//! Weir on one page: source → model → policy → plan → nft → netlink, as code.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tracing::{info, warn};
+use weir_model::{Decision, Event, Family, PortKey, ServiceId, Store};
+use weir_nft::{CommitError, Dataplane, DumpError, Installed, Op, Ruleset, Staged, Transaction, diff};
+use weir_plan::{Claims, PortPlan, Rejection};
+use weir_policy::{Decider, Failure};
+
+/// The plans of some ports; `None` where a port goes away.
+type Changes = Vec<(PortKey, Option<PortPlan>)>;
+
+/// The stages, and what they remember between two syncs.
+pub struct Pipeline<D> {
+    store: Store,
+    claims: Claims,
+    decider: Decider,
+    installed: Installed,
+    dataplane: D,
+    /// Whether `installed` is known to be what the kernel holds. Not so at start, and after a commit whose
+    /// outcome is unknown; then the next sync compares with a dump.
+    trusted: bool,
+    /// Services whose change has not reached the kernel.
+    pending: BTreeSet<ServiceId>,
+    /// Ports the kernel refused, and what it said. Tried again when their Service changes.
+    quarantined: BTreeMap<PortKey, String>,
+    /// The decision each port lives by, for `weir explain`.
+    decisions: BTreeMap<PortKey, Arc<Decision>>,
+}
+
+/// What one sync did.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// Services looked at.
+    pub services: usize,
+    /// Ports whose plan changed.
+    pub ports: usize,
+    /// What was sent; empty when nothing had to change.
+    pub transaction: Transaction,
+    /// Policies that failed, port by port.
+    pub failures: Vec<Failure>,
+    /// Addresses Services did not get.
+    pub rejections: Vec<Rejection>,
+    /// Time each stage took.
+    pub timings: Timings,
+}
+
+/// Time each stage of a sync took.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Timings {
+    /// Asking the policies.
+    pub decide: Duration,
+    /// Planning the ports.
+    pub plan: Duration,
+    /// Compiling, diffing and committing.
+    pub commit: Duration,
+}
+
+/// Why a sync did not reach the kernel. What it would have done is tried again with the next one.
+#[derive(Debug, thiserror::Error)]
+pub enum SyncError {
+    /// The rules could not be written.
+    #[error(transparent)]
+    Commit(#[from] CommitError),
+    /// The present rules could not be read.
+    #[error(transparent)]
+    Dump(#[from] DumpError),
+}
+
+impl<D: Dataplane> Pipeline<D> {
+    /// A pipeline that has seen nothing yet and writes to `dataplane`.
+    pub fn new(store: Store, decider: Decider, installed: Installed, dataplane: D) -> Self {
+        Self {
+            store,
+            claims: Claims::default(),
+            decider,
+            installed,
+            dataplane,
+            trusted: false,
+            pending: BTreeSet::new(),
+            quarantined: BTreeMap::new(),
+            decisions: BTreeMap::new(),
+        }
+    }
+
+    /// Takes in one event; nothing reaches the kernel before [`Pipeline::sync`].
+    pub fn apply(&mut self, event: Event) {
+        self.store.apply(event);
+    }
+
+    /// Brings the kernel in line with everything applied so far.
+    ///
+    /// # Errors
+    /// See [`SyncError`]; the kernel then holds what it held before, and the next sync tries again.
+    pub fn sync(&mut self) -> Result<Outcome, SyncError> {
+        let mut dirty = self.store.take_dirty();
+        dirty.extend(std::mem::take(&mut self.pending));
+        dirty.sort_unstable();
+        dirty.dedup();
+        let services = self.claims.update(&self.store, &dirty);
+
+        let start = Instant::now();
+        let decisions = self.decider.decide(&self.store, &services);
+        let decide = start.elapsed();
+
+        let start = Instant::now();
+        let mut rejections = Vec::new();
+        let changes = self.plan(&services, decisions.ports, &mut rejections);
+        let plan = start.elapsed();
+
+        let start = Instant::now();
+        let ports = changes.len();
+        match self.commit(changes) {
+            Ok(transaction) => {
+                let timings = Timings { decide, plan, commit: start.elapsed() };
+                Ok(Outcome { services: services.len(), ports, transaction, failures: decisions.failures, rejections, timings })
+            }
+            Err(error) => {
+                self.pending.extend(services);
+                Err(error)
+            }
+        }
+    }
+
+    /// Plans the ports that were decided, and the end of those that were not: they are gone.
+    fn plan(&mut self, services: &[ServiceId], decided: Vec<(PortKey, Arc<Decision>)>, rejections: &mut Vec<Rejection>) -> Changes {
+        let mut changes = Changes::new();
+        for id in services {
+            let gone = |port: &PortKey| decided.binary_search_by_key(port, |(key, _)| *key).is_err();
+            changes.extend(self.installed.ports_of(*id).filter(gone).map(|port| (port, None)));
+        }
+        changes.iter().for_each(|(port, _)| drop(self.decisions.remove(port)));
+        for (port, decision) in decided {
+            self.quarantined.remove(&port);
+            let plan = weir_plan::build(&self.store, &self.claims, port, &decision, rejections);
+            if self.installed.plan(&port) != plan.as_ref() {
+                changes.push((port, plan));
+            }
+            self.decisions.insert(port, decision);
+        }
+        changes
+    }
+
+    /// Compiles, diffs and commits. A port the kernel refuses is quarantined, alone.
+    fn commit(&mut self, mut changes: Changes) -> Result<Transaction, SyncError> {
+        loop {
+            let Staged { transaction, before } = self.stage(changes)?;
+            let error = match self.dataplane.commit(&transaction) {
+                Ok(_) => {
+                    self.trusted = true;
+                    return Ok(transaction);
+                }
+                Err(error) => error,
+            };
+            // Whatever went wrong, the next attempt starts from what the kernel says.
+            self.trusted = false;
+            if let CommitError::Unknown(why) = error {
+                warn!(%why, "commit of unknown outcome; comparing with the kernel");
+                changes = Changes::new();
+                continue;
+            }
+            let CommitError::Rejected { op, element, what, error } = error else {
+                self.installed.revert(before);
+                return Err(error.into());
+            };
+            let culprits = transaction.ops.get(op).map(|op| self.installed.wanting(op, element)).unwrap_or_default();
+            changes = self.installed.revert(before);
+            if culprits.is_empty() {
+                return Err(CommitError::Rejected { op, element, what, error }.into());
+            }
+            for port in culprits {
+                let plan = changes.iter().find(|(key, _)| *key == port).and_then(|(_, plan)| plan.as_ref());
+                warn!(port = plan.map_or("", |plan| &plan.name), %what, %error, "the kernel refuses this port; it is left out");
+                self.quarantined.insert(port, format!("{what}: {error}"));
+                changes.retain(|(key, _)| *key != port);
+                changes.push((port, None));
+            }
+        }
+    }
+
+    /// What must be sent for `changes`: the difference to the state we know, or to what the kernel says.
+    fn stage(&mut self, changes: Changes) -> Result<Staged, SyncError> {
+        if self.trusted {
+            return Ok(self.installed.stage(changes));
+        }
+        // Taking the tables over comes first: from then on nobody else changes what is about to be compared.
+        let claim = Family::ALL.map(Op::AddTable).to_vec();
+        self.dataplane.commit(&Transaction { ops: claim })?;
+        let before = self.installed.load(changes);
+        let transaction = match self.dataplane.dump() {
+            Ok(present) => {
+                self.installed.adopt_sizes(&present);
+                diff(&present, &self.installed.ruleset())
+            }
+            Err(DumpError::Foreign { what }) => {
+                warn!(%what, "the table holds something else; building it anew");
+                self.rebuild()
+            }
+            Err(error) => {
+                self.installed.revert(before);
+                return Err(error.into());
+            }
+        };
+        Ok(Staged { transaction, before })
+    }
+
+    /// Removes whatever is in Weir's tables and builds them anew, in one batch.
+    fn rebuild(&self) -> Transaction {
+        let wanted = self.installed.ruleset();
+        let mut ops = Vec::new();
+        for family in wanted.tables.keys() {
+            // Deleting a table that may not exist: create it first.
+            ops.extend([Op::AddTable(*family), Op::DelTable(*family)]);
+        }
+        ops.extend(diff(&Ruleset::default(), &wanted).ops);
+        Transaction { ops }
+    }
+
+    /// The state of the cluster.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// What is programmed.
+    pub fn installed(&self) -> &Installed {
+        &self.installed
+    }
+
+    /// The last decision for a port.
+    pub fn decision(&self, port: &PortKey) -> Option<&Decision> {
+        self.decisions.get(port).map(|decision| &**decision)
+    }
+
+    /// Ports the kernel refused, and what it said.
+    pub fn quarantined(&self) -> &BTreeMap<PortKey, String> {
+        &self.quarantined
+    }
+
+    /// Where the rules go.
+    pub fn dataplane(&mut self) -> &mut D {
+        &mut self.dataplane
+    }
+}
+
+impl Outcome {
+    /// Logs what the operator should know.
+    pub fn log(&self) {
+        self.log_problems();
+        if !self.transaction.is_empty() {
+            let Timings { decide, plan, commit } = self.timings;
+            info!(services = self.services, ports = self.ports, operations = self.transaction.ops.len(), ?decide, ?plan, ?commit, "synced");
+        }
+    }
+
+    /// Logs what went wrong for single ports.
+    pub fn log_problems(&self) {
+        for failure in &self.failures {
+            warn!(service = %failure.service, port = %failure.port, policy = %failure.policy, reason = %failure.reason, "{}", failure.message);
+        }
+        for rejection in &self.rejections {
+            warn!(port = %rejection.loser, "{rejection}");
+        }
+    }
+}
