@@ -1,0 +1,71 @@
+//! Weir on a real kernel: real connections through every kind of frontend, in namespaces the suite makes itself.
+//!
+//! Needs no root where user namespaces are allowed. Otherwise all of it is skipped, loudly; `REQUIRE_NETNS=1` makes that a failure.
+#![allow(clippy::unwrap_used, reason = "a test that cannot set itself up should panic")]
+
+/// What a change does to connections, and to the kernel: updates, restarts, foreign hands.
+mod changes;
+/// Every frontend, from every side, with the source address the backend sees; reject, drop, hairpin.
+mod frontends;
+/// How connections spread: distributions, turns, affinity.
+mod spreading;
+/// What `nft list ruleset`, as an independent witness, says of our tables.
+mod witness;
+
+use libtest_mimic::{Arguments, Failed, Trial};
+use weir_testbed::enter_for_tests;
+
+/// Trials named after their functions.
+macro_rules! trials {
+    ($($module:ident::{$($name:ident),* $(,)?})*) => {
+        vec![$($(trial(concat!(stringify!($module), "::", stringify!($name)), $module::$name)),*),*]
+    };
+}
+
+fn main() {
+    let arguments = Arguments::from_args();
+    if !enter_for_tests("netns") {
+        return;
+    }
+    let trials = trials![
+        frontends::{
+            every_frontend_works,
+            backends_see_the_client_or_the_node,
+            external_local_keeps_the_client,
+            external_local_without_endpoint_here_drops,
+            internal_local_stays_on_the_node,
+            a_backend_reaches_itself,
+            no_endpoint_rejects_at_once,
+            what_nobody_serves,
+            node_ports_are_on_the_primary_address_only,
+        }
+        spreading::{
+            random_is_uniform,
+            weights_are_kept,
+            round_robin_takes_turns,
+            clients_stay_with_their_backend,
+            affinity_ends_with_its_timeout,
+            affinity_ends_with_its_backend,
+        }
+        changes::{
+            a_second_sync_sends_nothing,
+            a_restart_sends_nothing_and_breaks_nothing,
+            endpoints_come_and_go_under_load,
+            a_removed_service_leaves_nothing,
+            rules_outlive_weir,
+            a_flush_cannot_remove_the_tables,
+        }
+        witness::{
+            no_chain_for_a_service,
+            rules_are_readable,
+        }
+    ];
+    libtest_mimic::run(&arguments, trials).exit();
+}
+
+fn trial(name: &str, test: fn()) -> Trial {
+    Trial::test(name, move || {
+        test();
+        Ok::<(), Failed>(())
+    })
+}

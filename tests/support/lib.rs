@@ -1,0 +1,6 @@
+//! What the tests of the whole share: the format of conformance cases, and ways to run them.
+
+pub mod cases;
+pub mod conformance;
+pub mod lab;
+pub mod policies;
