@@ -86,6 +86,15 @@ impl<D: Dataplane> Pipeline<D> {
         }
     }
 
+    /// Takes the tables over, or creates them without a rule: from then on no other process can change them.
+    ///
+    /// # Errors
+    /// When another process has them, or they cannot be written at all.
+    pub fn claim(&mut self) -> Result<(), CommitError> {
+        let ops = Family::ALL.map(Op::AddTable).to_vec();
+        self.dataplane.commit(&Transaction { ops }).map(drop)
+    }
+
     /// Takes in one event; nothing reaches the kernel before [`Pipeline::sync`].
     pub fn apply(&mut self, event: Event) {
         self.store.apply(event);
@@ -186,9 +195,8 @@ impl<D: Dataplane> Pipeline<D> {
         if self.trusted {
             return Ok(self.installed.stage(changes));
         }
-        // Taking the tables over comes first: from then on nobody else changes what is about to be compared.
-        let claim = Family::ALL.map(Op::AddTable).to_vec();
-        self.dataplane.commit(&Transaction { ops: claim })?;
+        // From here on nobody else changes what is about to be compared.
+        self.claim()?;
         let before = self.installed.load(changes);
         let transaction = match self.dataplane.dump() {
             Ok(present) => {

@@ -44,7 +44,8 @@ pub(crate) fn a_second_sync_sends_nothing() {
     assert!(again.transaction.is_empty(), "{:?}", again.transaction);
 }
 
-/// A crash and a new start, which knows nothing and finds all of it in the kernel. Ten times, with all kinds of rings there are.
+/// A crash and a new start, which knows nothing and finds all of it in the kernel. Ten times, with all kinds of rings
+/// there are.
 pub(crate) fn a_restart_sends_nothing_and_breaks_nothing() {
     let services = [
         web().node_port(30_080).load_balancer(["192.0.2.5", "2001:db8:1b::5"]).external_local(),
@@ -116,8 +117,8 @@ pub(crate) fn rules_outlive_weir() {
     }
 }
 
-/// Where the kernel lets us own our tables (6.9 and later), `nft flush ruleset`, as firewall managers run it on
-/// every reload, passes them by. On an older kernel the tables are gone and the next sync after a restart brings them back.
+/// Where the kernel lets us own our tables (6.9 and later), `nft flush ruleset`, as firewall managers run it on every
+/// reload, passes them by. On an older kernel the tables are gone and the next sync after a restart brings them back.
 pub(crate) fn a_flush_cannot_remove_the_tables() {
     let mut lab = Lab::up(&[web()]).unwrap();
     let probes = probes(&lab);

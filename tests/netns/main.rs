@@ -1,6 +1,7 @@
 //! Weir on a real kernel: real connections through every kind of frontend, in namespaces the suite makes itself.
 //!
-//! Needs no root where user namespaces are allowed. Otherwise all of it is skipped, loudly; `REQUIRE_NETNS=1` makes that a failure.
+//! Needs no root where user namespaces are allowed. Otherwise all of it is skipped, loudly; `REQUIRE_NETNS=1` makes
+//! that a failure.
 #![allow(clippy::unwrap_used, reason = "a test that cannot set itself up should panic")]
 
 /// What a change does to connections, and to the kernel: updates, restarts, foreign hands.

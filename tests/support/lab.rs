@@ -27,13 +27,16 @@ pub const NODE_NAME: &str = "node";
 pub const OTHER_NODE: &str = "other";
 /// Every backend listens here: TCP ([`Listen::Greeting`]) and UDP.
 pub const BACKEND_PORT: u16 = 8080;
-/// Patience with a packet that should be dropped. Long for this testbed, where an answer takes a fraction of a millisecond.
+/// Patience with a packet that should be dropped. Long for this testbed, where an answer takes a fraction of a
+/// millisecond.
 pub const DROPPED: Duration = Duration::from_millis(300);
-/// A backend whose expected number of connections is this or more must have got one: the chance that it gets none is below e⁻²⁰.
+/// A backend whose expected number of connections is this or more must have got one: the chance that it gets none is
+/// below e⁻²⁰.
 const SURELY_SEEN: f64 = 20.0;
 
 /// Where calls come from, each port once before any comes again. A UDP "connection" lives on in conntrack for half a
-/// minute, and a call that met the one of an earlier call would be none of the rules' business. Below Linux' own choice.
+/// minute, and a call that met the one of an earlier call would be none of the rules' business. Below Linux' own
+/// choice.
 const SOURCE_PORTS: std::ops::Range<u16> = 10_000..32_000;
 
 /// A testbed whose node Weir programs.
@@ -124,8 +127,9 @@ impl Lab {
         self.apply(services)
     }
 
-    /// Makes `count` calls from `host`, from ports of our choice, and checks that each ended in a way the simulator thinks possible on the
-    /// ruleset that stands in the kernel, and that every likely way was taken. Returns what was seen.
+    /// Makes `count` calls from `host`, from ports of our choice, and checks that each ended in a way the simulator
+    /// thinks possible on the ruleset that stands in the kernel, and that every likely way was taken. Returns what was
+    /// seen.
     ///
     /// # Errors
     /// When kernel and simulator disagree, with both opinions.

@@ -15,6 +15,8 @@ mod store;
 pub use decision::{Backend, Decision, IndexFunction, MAX_SLOTS, Origin, Ring, Route};
 pub use endpoint::{Conditions, Endpoint, backend_id};
 pub use event::{EndpointSpec, Event, ServicePortSpec, ServiceSpec, SliceKey, SlicePort, SliceSpec};
-pub use ids::{Names, NameId, ServiceId};
-pub use service::{Family, NodeIdentity, ObjectKey, Port, PortKey, Protocol, Service, ServiceKind, ServicePort, TrafficPolicy};
+pub use ids::{NameId, Names, ServiceId};
+pub use service::{
+    Family, NodeIdentity, ObjectKey, Port, PortKey, Protocol, Service, ServiceKind, ServicePort, TrafficPolicy,
+};
 pub use store::Store;

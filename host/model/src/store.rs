@@ -286,7 +286,9 @@ fn compact(names: &mut Arc<Names>, key: Arc<ObjectKey>, spec: ServiceSpec) -> Se
 fn endpoints(entry: &Entry, family: Family, spec: &ServicePort) -> Vec<Endpoint> {
     let mut found: Vec<Endpoint> = Vec::new();
     for slice in entry.slices.values().filter(|slice| slice.family == family) {
-        for (_, _, port) in slice.ports.iter().filter(|(name, protocol, _)| (*name, *protocol) == (spec.name, spec.protocol)) {
+        for (_, _, port) in
+            slice.ports.iter().filter(|(name, protocol, _)| (*name, *protocol) == (spec.name, spec.protocol))
+        {
             found.extend(slice.endpoints.iter().map(|endpoint| Endpoint {
                 address: endpoint.address,
                 port: *port,

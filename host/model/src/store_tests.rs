@@ -100,7 +100,10 @@ fn only_a_real_change_is_dirty() {
 #[test]
 fn a_gone_service_is_dirty_once_and_keeps_its_number_while_a_slice_names_it() {
     let mut store = store();
-    apply(&mut store, [Event::Service(service("web")), Event::Slice(slice("web-1", "web", vec![endpoint("10.1.0.1")]))]);
+    apply(
+        &mut store,
+        [Event::Service(service("web")), Event::Slice(slice("web-1", "web", vec![endpoint("10.1.0.1")]))],
+    );
     let id = store.find(&key("web")).expect("known");
     store.take_dirty();
 
@@ -135,14 +138,21 @@ fn a_slice_may_move_to_another_service() {
 #[test]
 fn churn_leaves_nothing_behind() {
     let mut store = store();
-    for round in 0..10_000 {
+    for round in 0..100_000 {
         let name = format!("web-{}", round % 7);
-        apply(&mut store, [
-            Event::Slice(slice("slice", &name, vec![EndpointSpec { node: Some(NODE.to_owned()), ..endpoint("10.1.0.1") }])),
-            Event::Service(service(&name)),
-            Event::ServiceGone(key(&name)),
-            Event::SliceGone(key("slice")),
-        ]);
+        apply(
+            &mut store,
+            [
+                Event::Slice(slice(
+                    "slice",
+                    &name,
+                    vec![EndpointSpec { node: Some(NODE.to_owned()), ..endpoint("10.1.0.1") }],
+                )),
+                Event::Service(service(&name)),
+                Event::ServiceGone(key(&name)),
+                Event::SliceGone(key("slice")),
+            ],
+        );
         store.take_dirty();
     }
     assert_eq!((store.ids.len(), store.entries.len(), store.slice_owner.len(), store.dirty.len()), (0, 0, 0, 0));
@@ -153,7 +163,11 @@ fn churn_leaves_nothing_behind() {
 
 #[test]
 fn an_endpoint_is_small() {
-    assert!(size_of::<SliceEndpoint>() <= 32, "a million endpoints must fit: {} bytes each", size_of::<SliceEndpoint>());
+    assert!(
+        size_of::<SliceEndpoint>() <= 32,
+        "a million endpoints must fit: {} bytes each",
+        size_of::<SliceEndpoint>()
+    );
     let mut store = store();
     let many = (0..100).map(|n| endpoint(&format!("10.1.0.{n}"))).collect();
     apply(&mut store, [Event::Slice(slice("web-1", "web", many))]);
@@ -177,7 +191,10 @@ fn each_family_gets_the_endpoints_of_its_own_slices() {
     let mut store = store();
     let dual = ServiceSpec { cluster_ips: vec![ip("fd00::1"), ip("10.0.0.1")], ..service("web") };
     let six = SliceSpec { family: Family::V6, ..slice("web-6", "web", vec![endpoint("fd00:1::1")]) };
-    apply(&mut store, [Event::Service(dual), Event::Slice(six), Event::Slice(slice("web-4", "web", vec![endpoint("10.1.0.1")]))]);
+    apply(
+        &mut store,
+        [Event::Service(dual), Event::Slice(six), Event::Slice(slice("web-4", "web", vec![endpoint("10.1.0.1")]))],
+    );
     let id = store.find(&key("web")).expect("known");
     let seen: Vec<(Family, Vec<IpAddr>)> = store
         .ports(id)
@@ -195,7 +212,10 @@ fn ports_match_by_name_and_protocol() {
     let mut other_name = slice("web-metrics", "web", vec![endpoint("10.1.0.2")]);
     other_name.ports[0].name = "metrics".to_owned();
     let right = slice("web-http", "web", vec![endpoint("10.1.0.3")]);
-    apply(&mut store, [Event::Service(service("web")), Event::Slice(udp), Event::Slice(other_name), Event::Slice(right)]);
+    apply(
+        &mut store,
+        [Event::Service(service("web")), Event::Slice(udp), Event::Slice(other_name), Event::Slice(right)],
+    );
     let seen: Vec<(IpAddr, u16)> = endpoints_of_web(&store).iter().map(|found| (found.address, found.port)).collect();
     assert_eq!(seen, [(ip("10.1.0.3"), 8080)]);
 }
@@ -212,10 +232,7 @@ fn conditions_tell_what_is_near() {
         (EndpointSpec { node: Some(NODE.to_owned()), ..endpoint("10.1.0.1") }, Conditions::ready() | Conditions::LOCAL),
         (EndpointSpec { node: Some("node-b".to_owned()), ..endpoint("10.1.0.1") }, Conditions::ready()),
         (hints(&["zone-2"], &[]), Conditions::ready() | Conditions::ZONE_HINTS),
-        (
-            hints(&["zone-2", "zone-1"], &[]),
-            Conditions::ready() | Conditions::ZONE_HINTS | Conditions::HINTS_THIS_ZONE,
-        ),
+        (hints(&["zone-2", "zone-1"], &[]), Conditions::ready() | Conditions::ZONE_HINTS | Conditions::HINTS_THIS_ZONE),
         (hints(&[], &["node-b"]), Conditions::ready() | Conditions::NODE_HINTS),
         (hints(&[], &[NODE]), Conditions::ready() | Conditions::NODE_HINTS | Conditions::HINTS_THIS_NODE),
     ] {
@@ -289,7 +306,12 @@ fn names_held_elsewhere_stay_as_they_are() {
 fn any_event() -> impl Strategy<Value = Event> {
     let service_name = || prop_oneof![Just("web"), Just("api"), Just("db")];
     let slice_name = || prop_oneof![Just("s1"), Just("s2"), Just("s3")];
-    let any_endpoint = (1_u8..5, prop_oneof![Just(None), Just(Some(NODE.to_owned())), Just(Some("node-b".to_owned()))], 0_u8..8, 0_u32..3)
+    let any_endpoint = (
+        1_u8..5,
+        prop_oneof![Just(None), Just(Some(NODE.to_owned())), Just(Some("node-b".to_owned()))],
+        0_u8..8,
+        0_u32..3,
+    )
         .prop_map(|(last, node, flags, weight)| EndpointSpec {
             node,
             conditions: Conditions(flags),
@@ -304,7 +326,12 @@ fn any_event() -> impl Strategy<Value = Event> {
         }
         spec
     });
-    let any_slice = (slice_name(), service_name(), proptest::collection::vec(any_endpoint, 0..4), prop_oneof![Just("http"), Just("")])
+    let any_slice = (
+        slice_name(),
+        service_name(),
+        proptest::collection::vec(any_endpoint, 0..4),
+        prop_oneof![Just("http"), Just("")],
+    )
         .prop_map(|(name, of, endpoints, port)| {
             let mut spec = slice(name, of, endpoints);
             port.clone_into(&mut spec.ports[0].name);

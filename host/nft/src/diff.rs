@@ -83,11 +83,7 @@ fn rewritten_chains<'a>(have: &Table, want: &'a Table, rebuilt: &BTreeSet<SetNam
 
 fn set_ops(family: Family, name: SetName, have: Option<&Set>, want: &Set, ops: &mut Vec<Op>) {
     match (have.map(|set| &set.content), &want.content) {
-        (None, Content::Flat(wanted)) => {
-            if !wanted.is_empty() {
-                ops.push(Op::AddElements(family, name, wanted.clone()));
-            }
-        }
+        (None, Content::Flat(wanted)) if !wanted.is_empty() => ops.push(Op::AddElements(family, name, wanted.clone())),
         (Some(Content::Flat(present)), Content::Flat(wanted)) => {
             let (gone, come) = flat_difference(family, name, present, wanted);
             if !gone.is_empty() {

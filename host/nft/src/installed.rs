@@ -335,10 +335,8 @@ impl FamilyState {
             let gone = if order == Ordering::Greater { None } else { old.next() };
             let come = if order == Ordering::Less { None } else { new.next() };
             match (gone, come) {
-                (Some((set, key, before)), Some((_, _, after))) => {
-                    if before != after {
-                        work.change(*set, *key, Some(*before), Some(*after));
-                    }
+                (Some((set, key, before)), Some((_, _, after))) if before != after => {
+                    work.change(*set, *key, Some(*before), Some(*after));
                 }
                 (Some((set, key, before)), None) if self.last_wish(*set, *key) => {
                     *self.counts.entry(*set).or_insert(1) -= 1;

@@ -19,6 +19,8 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<()> {
     info!(node = %identity.name, zone = %identity.zone, config = %serde_json::to_string(&config)?, "starting");
     let kernel = Kernel::open()?;
     let mut pipeline = super::pipeline(&config, &node::addresses()?, kernel)?;
+    // A second Weir on this node must end here, not wait for its turn.
+    pipeline.claim()?;
     // One thread is enough: syncs are short, and nothing else has to happen meanwhile.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {

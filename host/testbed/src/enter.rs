@@ -35,7 +35,8 @@ impl std::error::Error for EnterError {
     }
 }
 
-/// Moves the process into a network namespace of its own, and without root first into a user namespace in which it is root.
+/// Moves the process into a network namespace of its own, and without root first into a user namespace in which it is
+/// root.
 ///
 /// Call it before any thread exists: the kernel gives a user namespace only to a process with one thread.
 ///

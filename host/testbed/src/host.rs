@@ -14,7 +14,8 @@ use nix::sched::{CloneFlags, setns, unshare};
 
 use crate::Addresses;
 
-/// A network namespace of its own, with a name for people. Clones share it; it ends with the last clone and the last socket in it.
+/// A network namespace of its own, with a name for people. Clones share it; it ends with the last clone and the last
+/// socket in it.
 #[derive(Clone, Debug)]
 pub struct Host {
     name: Arc<str>,

@@ -20,7 +20,8 @@ pub struct PodSpec {
     pub addresses: Addresses,
 }
 
-/// The testbed's hosts. The node's own address and the outside client's are fixed, see [`Layout::NODE`] and [`Layout::OUTSIDE`].
+/// The testbed's hosts. The node's own address and the outside client's are fixed, see [`Layout::NODE`] and
+/// [`Layout::OUTSIDE`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layout {
     /// Every pod, those of other nodes too: what makes a pod local is the `nodeName` of its endpoint, not its link.

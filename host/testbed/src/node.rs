@@ -28,7 +28,8 @@ impl Node {
     /// Builds everything; when it returns, every host reaches every other.
     ///
     /// # Errors
-    /// When [`enter`](crate::enter) was not called, the `ip` tool is missing, the kernel lacks `veth`, or a pod's name is not fit for a link.
+    /// When [`enter`](crate::enter) was not called, the `ip` tool is missing, the kernel lacks `veth`, or a pod's name
+    /// is not fit for a link.
     pub fn up(layout: &Layout) -> Result<Self> {
         for (at, pod) in layout.pods.iter().enumerate() {
             let name = pod.name.as_str();

@@ -50,7 +50,8 @@ impl Probe {
         Self { stop, workers }
     }
 
-    /// Sends `rate` datagrams a second from `host` over one socket, so over one conntrack entry; each must be answered within the call's timeout.
+    /// Sends `rate` datagrams a second from `host` over one socket, so over one conntrack entry; each must be answered
+    /// within the call's timeout.
     ///
     /// # Errors
     /// When the socket cannot be made.

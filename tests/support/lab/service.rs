@@ -48,7 +48,8 @@ pub struct Service {
     pub backends: Vec<Backend>,
 }
 
-/// The Service most tests use: `default/web`, 10.96.0.10 and fd00:10:96::10, port 80 by TCP and UDP, all three backends.
+/// The Service most tests use: `default/web`, 10.96.0.10 and fd00:10:96::10, port 80 by TCP and UDP, all three
+/// backends.
 #[must_use]
 pub fn web() -> Service {
     Service::new("web", ["10.96.0.10", "fd00:10:96::10"]).tcp(80).udp(80)

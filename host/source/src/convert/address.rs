@@ -26,7 +26,10 @@ pub(super) fn ordinary(field: impl fmt::Display, text: &str) -> Result<IpAddr, F
     };
     if link_local || address.is_loopback() {
         let what = if link_local { "link-local" } else { "loopback" };
-        return Err(FieldProblem::new(field.to_string(), format!("{address} is a {what} address, which is not allowed here")));
+        return Err(FieldProblem::new(
+            field.to_string(),
+            format!("{address} is a {what} address, which is not allowed here"),
+        ));
     }
     Ok(address)
 }

@@ -34,7 +34,10 @@ pub fn service(object: &Service, warnings: &mut Vec<FieldProblem>) -> Result<Con
     let cluster_ips = if kind == ServiceKind::ExternalName { Vec::new() } else { cluster_ips(spec)? };
     let served = !cluster_ips.is_empty();
     if !served && kind != ServiceKind::ExternalName && !is_headless(spec) {
-        warnings.push(FieldProblem::new("spec.clusterIP", "not set, so nothing is programmed; no API server gives addresses out here"));
+        warnings.push(FieldProblem::new(
+            "spec.clusterIP",
+            "not set, so nothing is programmed; no API server gives addresses out here",
+        ));
     }
     let source_ranges = spec.load_balancer_source_ranges.as_ref().is_some_and(|ranges| !ranges.is_empty());
     if served && source_ranges {
@@ -46,7 +49,11 @@ pub fn service(object: &Service, warnings: &mut Vec<FieldProblem>) -> Result<Con
         created: object.metadata.creation_timestamp.as_ref().map(|time| time.0.as_second()),
         cluster_ips,
         external_ips: if served { external_ips(spec)? } else { Vec::new() },
-        load_balancer_ips: object.status.as_ref().filter(|_| served).map_or_else(Vec::new, |status| ingress(status, warnings)),
+        load_balancer_ips: object
+            .status
+            .as_ref()
+            .filter(|_| served)
+            .map_or_else(Vec::new, |status| ingress(status, warnings)),
         ports: ports(spec)?,
         internal_policy: traffic_policy("spec.internalTrafficPolicy", spec.internal_traffic_policy.as_deref())?,
         external_policy: traffic_policy("spec.externalTrafficPolicy", spec.external_traffic_policy.as_deref())?,
@@ -72,9 +79,10 @@ fn kind(spec: &Spec) -> Result<ServiceKind, FieldProblem> {
         Some("NodePort") => Ok(ServiceKind::NodePort),
         Some("LoadBalancer") => Ok(ServiceKind::LoadBalancer),
         Some("ExternalName") => Ok(ServiceKind::ExternalName),
-        Some(other) => {
-            Err(FieldProblem::new("spec.type", format!("{other:?} is none of ClusterIP, NodePort, LoadBalancer, ExternalName")))
-        }
+        Some(other) => Err(FieldProblem::new(
+            "spec.type",
+            format!("{other:?} is none of ClusterIP, NodePort, LoadBalancer, ExternalName"),
+        )),
     }
 }
 
@@ -88,7 +96,8 @@ fn cluster_ips(spec: &Spec) -> Result<Vec<IpAddr>, FieldProblem> {
         return Ok(Vec::new());
     }
     let single = spec.cluster_ip.iter().map(|text| ("spec.clusterIP".to_owned(), text));
-    let several = spec.cluster_ips.iter().flatten().enumerate().map(|(at, text)| (format!("spec.clusterIPs[{at}]"), text));
+    let several =
+        spec.cluster_ips.iter().flatten().enumerate().map(|(at, text)| (format!("spec.clusterIPs[{at}]"), text));
     let mut texts: Vec<_> = several.collect();
     if texts.is_empty() {
         texts = single.collect();
@@ -97,7 +106,10 @@ fn cluster_ips(spec: &Spec) -> Result<Vec<IpAddr>, FieldProblem> {
     for (field, text) in texts.into_iter().filter(|(_, text)| !text.is_empty()) {
         let address = address::frontend(&field, text)?;
         if found.iter().any(|other| Family::of(*other) == Family::of(address)) {
-            return Err(FieldProblem::new(field, format!("{address} is a second address of its IP family; one a family is allowed")));
+            return Err(FieldProblem::new(
+                field,
+                format!("{address} is a second address of its IP family; one a family is allowed"),
+            ));
         }
         found.push(address);
     }
@@ -187,10 +199,14 @@ fn affinity_seconds(spec: &Spec) -> Result<u32, FieldProblem> {
     match spec.session_affinity.as_deref() {
         None | Some("None" | "") => return Ok(0),
         Some("ClientIP") => {}
-        Some(other) => return Err(FieldProblem::new("spec.sessionAffinity", format!("{other:?} is neither None nor ClientIP"))),
+        Some(other) => {
+            return Err(FieldProblem::new("spec.sessionAffinity", format!("{other:?} is neither None nor ClientIP")));
+        }
     }
     let client_ip = spec.session_affinity_config.as_ref().and_then(|config| config.client_ip.as_ref());
-    let Some(seconds) = client_ip.and_then(|client_ip| client_ip.timeout_seconds) else { return Ok(DEFAULT_AFFINITY_SECONDS) };
+    let Some(seconds) = client_ip.and_then(|client_ip| client_ip.timeout_seconds) else {
+        return Ok(DEFAULT_AFFINITY_SECONDS);
+    };
     u32::try_from(seconds).ok().filter(|seconds| (1..=MAX_AFFINITY_SECONDS).contains(seconds)).ok_or_else(|| {
         let message = format!("{seconds} is not in 1 to {MAX_AFFINITY_SECONDS}");
         FieldProblem::new("spec.sessionAffinityConfig.clientIP.timeoutSeconds", message)
@@ -204,7 +220,8 @@ fn policy(meta: &ObjectMeta) -> Option<String> {
 /// The settings as they stand. A Service whose settings are no JSON is better served without them than not at
 /// all.
 fn policy_settings(meta: &ObjectMeta, warnings: &mut Vec<FieldProblem>) -> Option<String> {
-    let text = meta::annotation(meta, meta::ANNOTATION_POLICY_SETTINGS).map(str::trim).filter(|text| !text.is_empty())?;
+    let text =
+        meta::annotation(meta, meta::ANNOTATION_POLICY_SETTINGS).map(str::trim).filter(|text| !text.is_empty())?;
     if let Err(error) = serde_json::from_str::<IgnoredAny>(text) {
         let field = meta::annotation_field(meta::ANNOTATION_POLICY_SETTINGS);
         warnings.push(FieldProblem::new(field, format!("not JSON, so the policy gets no settings: {error}")));

@@ -73,8 +73,16 @@ fn endpoint(at: usize, entry: &Endpoint, family: Family, weight: u32) -> Result<
         node: entry.node_name.clone().filter(|name| !name.is_empty()),
         zone: entry.zone.clone().filter(|name| !name.is_empty()),
         conditions: conditions(entry),
-        hint_zones: hints.iter().flat_map(|hints| hints.for_zones.iter().flatten()).map(|zone| zone.name.clone()).collect(),
-        hint_nodes: hints.iter().flat_map(|hints| hints.for_nodes.iter().flatten()).map(|node| node.name.clone()).collect(),
+        hint_zones: hints
+            .iter()
+            .flat_map(|hints| hints.for_zones.iter().flatten())
+            .map(|zone| zone.name.clone())
+            .collect(),
+        hint_nodes: hints
+            .iter()
+            .flat_map(|hints| hints.for_nodes.iter().flatten())
+            .map(|node| node.name.clone())
+            .collect(),
         weight,
     })
 }

@@ -5,7 +5,9 @@ use std::net::IpAddr;
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use serde_json::{Value, json};
-use weir_model::{Conditions, EndpointSpec, Protocol, ServiceKind, ServicePortSpec, ServiceSpec, SliceSpec, TrafficPolicy};
+use weir_model::{
+    Conditions, EndpointSpec, Protocol, ServiceKind, ServicePortSpec, ServiceSpec, SliceSpec, TrafficPolicy,
+};
 
 use super::*;
 
@@ -77,20 +79,23 @@ fn taken_slice(changes: &[(&str, Value)]) -> SliceSpec {
 
 #[test]
 fn what_a_plain_service_means() {
-    assert_eq!(taken(&[]), ServiceSpec {
-        key: weir_model::ObjectKey { namespace: "default".to_owned(), name: "web".to_owned() },
-        kind: ServiceKind::ClusterIp,
-        created: None,
-        cluster_ips: vec![ip("10.0.0.1")],
-        external_ips: Vec::new(),
-        load_balancer_ips: Vec::new(),
-        ports: vec![ServicePortSpec { name: String::new(), protocol: Protocol::Tcp, port: 80, node_port: 0 }],
-        internal_policy: TrafficPolicy::Cluster,
-        external_policy: TrafficPolicy::Cluster,
-        affinity_seconds: 0,
-        policy: None,
-        policy_settings: None,
-    });
+    assert_eq!(
+        taken(&[]),
+        ServiceSpec {
+            key: weir_model::ObjectKey { namespace: "default".to_owned(), name: "web".to_owned() },
+            kind: ServiceKind::ClusterIp,
+            created: None,
+            cluster_ips: vec![ip("10.0.0.1")],
+            external_ips: Vec::new(),
+            load_balancer_ips: Vec::new(),
+            ports: vec![ServicePortSpec { name: String::new(), protocol: Protocol::Tcp, port: 80, node_port: 0 }],
+            internal_policy: TrafficPolicy::Cluster,
+            external_policy: TrafficPolicy::Cluster,
+            affinity_seconds: 0,
+            policy: None,
+            policy_settings: None,
+        }
+    );
 }
 
 #[test]
@@ -98,34 +103,43 @@ fn everything_a_service_can_say() {
     let spec = taken(&[
         ("/metadata/namespace", json!("shop")),
         ("/metadata/creationTimestamp", json!("1970-01-02T00:00:00Z")),
-        ("/metadata/annotations", json!({ "weir.proxy/policy": " weighted ", "weir.proxy/policy-settings": "{\"a\": 1}" })),
+        (
+            "/metadata/annotations",
+            json!({ "weir.proxy/policy": " weighted ", "weir.proxy/policy-settings": "{\"a\": 1}" }),
+        ),
         ("/spec/type", json!("LoadBalancer")),
         ("/spec/clusterIPs", json!(["10.0.0.1", "fd00::1"])),
         ("/spec/externalIPs", json!(["192.0.2.1", "192.0.2.1"])),
-        ("/spec/ports", json!([
-            { "name": "dns", "port": 53, "protocol": "UDP", "nodePort": 30053 },
-            { "name": "dns", "port": 53, "protocol": "TCP", "nodePort": 30053 },
-            { "name": "diameter", "port": 3868, "protocol": "SCTP", "targetPort": "named" },
-        ])),
+        (
+            "/spec/ports",
+            json!([
+                { "name": "dns", "port": 53, "protocol": "UDP", "nodePort": 30053 },
+                { "name": "dns", "port": 53, "protocol": "TCP", "nodePort": 30053 },
+                { "name": "diameter", "port": 3868, "protocol": "SCTP", "targetPort": "named" },
+            ]),
+        ),
         ("/spec/internalTrafficPolicy", json!("Local")),
         ("/spec/externalTrafficPolicy", json!("Local")),
         ("/spec/sessionAffinity", json!("ClientIP")),
-        ("/status", json!({ "loadBalancer": { "ingress": [
+        (
+            "/status",
+            json!({ "loadBalancer": { "ingress": [
             { "ip": "203.0.113.1", "ipMode": "VIP" }, { "ip": "203.0.113.2" },
             { "ip": "203.0.113.3", "ipMode": "Proxy" }, { "hostname": "lb.example" },
-        ] } })),
+        ] } }),
+        ),
     ]);
     assert_eq!((spec.key.to_string(), spec.created), ("shop/web".to_owned(), Some(86_400)));
     assert_eq!(spec.kind, ServiceKind::LoadBalancer);
     assert_eq!(spec.cluster_ips, [ip("10.0.0.1"), ip("fd00::1")]);
     assert_eq!(spec.external_ips, [ip("192.0.2.1")]);
     assert_eq!(spec.load_balancer_ips, [ip("203.0.113.1"), ip("203.0.113.2")]);
-    let ports: Vec<_> = spec.ports.iter().map(|port| (port.name.as_str(), port.protocol, port.port, port.node_port)).collect();
-    assert_eq!(ports, [
-        ("dns", Protocol::Udp, 53, 30053),
-        ("dns", Protocol::Tcp, 53, 30053),
-        ("diameter", Protocol::Sctp, 3868, 0),
-    ]);
+    let ports: Vec<_> =
+        spec.ports.iter().map(|port| (port.name.as_str(), port.protocol, port.port, port.node_port)).collect();
+    assert_eq!(
+        ports,
+        [("dns", Protocol::Udp, 53, 30053), ("dns", Protocol::Tcp, 53, 30053), ("diameter", Protocol::Sctp, 3868, 0),]
+    );
     assert_eq!((spec.internal_policy, spec.external_policy), (TrafficPolicy::Local, TrafficPolicy::Local));
     assert_eq!(spec.affinity_seconds, 10_800);
     assert_eq!((spec.policy.as_deref(), spec.policy_settings.as_deref()), (Some("weighted"), Some("{\"a\": 1}")));
@@ -148,7 +162,11 @@ fn some_services_have_no_address() {
         ("/spec/clusterIPs", json!(["None"])),
         ("/spec/type", json!("ExternalName")),
     ] {
-        let spec = taken(&[change, external.clone(), ("/status", json!({ "loadBalancer": { "ingress": [{ "ip": "203.0.113.1" }] } }))]);
+        let spec = taken(&[
+            change,
+            external.clone(),
+            ("/status", json!({ "loadBalancer": { "ingress": [{ "ip": "203.0.113.1" }] } })),
+        ]);
         assert_eq!((spec.cluster_ips, spec.external_ips, spec.load_balancer_ips), (Vec::new(), Vec::new(), Vec::new()));
     }
     let (result, warnings) = read_service(&[("/spec/clusterIP", json!(""))]);
@@ -175,7 +193,11 @@ fn addresses_are_read_leniently_and_kept_canonically() {
 fn a_bad_field_is_named() {
     for (pointer, value, expected) in [
         ("/metadata/name", json!(""), "metadata.name: required"),
-        ("/spec/type", json!("clusterip"), "spec.type: \"clusterip\" is none of ClusterIP, NodePort, LoadBalancer, ExternalName"),
+        (
+            "/spec/type",
+            json!("clusterip"),
+            "spec.type: \"clusterip\" is none of ClusterIP, NodePort, LoadBalancer, ExternalName",
+        ),
         ("/spec/clusterIP", json!("10.0.0"), "spec.clusterIP: \"10.0.0\" is not an IP address"),
         ("/spec/clusterIP", json!("0.0.0.0"), "spec.clusterIP: 0.0.0.0 cannot be the address of a Service"),
         ("/spec/clusterIPs", json!(["10.0.0.1", "::1%2"]), "spec.clusterIPs[1]: \"::1%2\" is not an IP address"),
@@ -184,8 +206,16 @@ fn a_bad_field_is_named() {
             json!(["10.0.0.1", "10.0.0.2"]),
             "spec.clusterIPs[1]: 10.0.0.2 is a second address of its IP family; one a family is allowed",
         ),
-        ("/spec/externalIPs", json!(["127.0.0.1"]), "spec.externalIPs[0]: 127.0.0.1 is a loopback address, which is not allowed here"),
-        ("/spec/externalIPs", json!(["fe80::1"]), "spec.externalIPs[0]: fe80::1 is a link-local address, which is not allowed here"),
+        (
+            "/spec/externalIPs",
+            json!(["127.0.0.1"]),
+            "spec.externalIPs[0]: 127.0.0.1 is a loopback address, which is not allowed here",
+        ),
+        (
+            "/spec/externalIPs",
+            json!(["fe80::1"]),
+            "spec.externalIPs[0]: fe80::1 is a link-local address, which is not allowed here",
+        ),
         ("/spec/externalIPs", json!(["::"]), "spec.externalIPs[0]: :: cannot be the address of a Service"),
         ("/spec/ports/0/port", json!(0), "spec.ports[0].port: 0 is not in 1 to 65535"),
         ("/spec/ports/0/port", json!(65536), "spec.ports[0].port: 65536 is not in 1 to 65535"),
@@ -206,7 +236,11 @@ fn a_bad_field_is_named() {
             json!([{ "name": "a", "port": 1, "nodePort": 3 }, { "name": "b", "port": 2, "nodePort": 3 }]),
             "spec.ports[1].nodePort: 3 is taken by an earlier port of this Service with the same protocol",
         ),
-        ("/spec/internalTrafficPolicy", json!("local"), "spec.internalTrafficPolicy: \"local\" is neither Cluster nor Local"),
+        (
+            "/spec/internalTrafficPolicy",
+            json!("local"),
+            "spec.internalTrafficPolicy: \"local\" is neither Cluster nor Local",
+        ),
         ("/spec/externalTrafficPolicy", json!("x"), "spec.externalTrafficPolicy: \"x\" is neither Cluster nor Local"),
         ("/spec/sessionAffinity", json!("Cookie"), "spec.sessionAffinity: \"Cookie\" is neither None nor ClientIP"),
     ] {
@@ -237,7 +271,9 @@ fn some_faults_cost_only_themselves() {
         ("/spec/loadBalancerSourceRanges", json!(["10.0.0.0/8"]), "spec.loadBalancerSourceRanges: not enforced"),
     ] {
         let (result, warnings) = read_service(&[(pointer, value)]);
-        assert!(matches!(result, Ok(Converted::Taken(spec)) if spec.policy_settings.is_none() && spec.cluster_ips.len() == 1));
+        assert!(
+            matches!(result, Ok(Converted::Taken(spec)) if spec.policy_settings.is_none() && spec.cluster_ips.len() == 1)
+        );
         assert!(warnings.len() == 1 && warnings[0].starts_with(expected), "{warnings:?}");
     }
 }
@@ -270,9 +306,10 @@ fn what_a_plain_slice_means() {
         weight: 1,
     };
     assert_eq!(spec.endpoints, [endpoint("10.1.0.1"), endpoint("10.1.0.3")], "first address only");
-    assert_eq!(spec.ports.iter().map(|port| (port.name.as_str(), port.protocol, port.port)).collect::<Vec<_>>(), [
-        ("http", Protocol::Tcp, 8080)
-    ]);
+    assert_eq!(
+        spec.ports.iter().map(|port| (port.name.as_str(), port.protocol, port.port)).collect::<Vec<_>>(),
+        [("http", Protocol::Tcp, 8080)]
+    );
 }
 
 #[test]
@@ -287,7 +324,10 @@ fn everything_an_endpoint_can_say() {
     ]);
     let [first, second] = &spec.endpoints[..] else { panic!("{:?}", spec.endpoints) };
     assert_eq!((first.node.as_deref(), first.zone.as_deref()), (Some("node-a"), Some("zone-1")));
-    assert_eq!((&first.hint_zones[..], &first.hint_nodes[..]), (&["zone-1".to_owned()][..], &["node-a".to_owned()][..]));
+    assert_eq!(
+        (&first.hint_zones[..], &first.hint_nodes[..]),
+        (&["zone-1".to_owned()][..], &["node-a".to_owned()][..])
+    );
     assert_eq!(first.conditions, Conditions::SERVING | Conditions::TERMINATING);
     assert_eq!(second.conditions, Conditions::READY);
     assert_eq!((first.weight, second.weight), (250, 250));
@@ -297,9 +337,10 @@ fn everything_an_endpoint_can_say() {
 fn slice_ports_without_a_number_are_left_out() {
     let ports = json!([{ "name": "every" }, { "name": "none", "port": 0 }, { "port": 53, "protocol": "UDP" }]);
     let spec = taken_slice(&[("/ports", ports)]);
-    assert_eq!(spec.ports.iter().map(|port| (port.name.as_str(), port.protocol, port.port)).collect::<Vec<_>>(), [
-        ("", Protocol::Udp, 53)
-    ]);
+    assert_eq!(
+        spec.ports.iter().map(|port| (port.name.as_str(), port.protocol, port.port)).collect::<Vec<_>>(),
+        [("", Protocol::Udp, 53)]
+    );
     assert_eq!(taken_slice(&[("/endpoints", json!(null)), ("/ports", json!(null))]).endpoints, []);
 }
 
@@ -309,7 +350,10 @@ fn a_bad_endpoint_costs_only_itself() {
         (json!(["fd00::1"]), "endpoints[0].addresses[0]: fd00::1 is not of the slice's addressType"),
         (json!(["10.1.0"]), "endpoints[0].addresses[0]: \"10.1.0\" is not an IP address"),
         (json!([]), "endpoints[0].addresses[0]: \"\" is not an IP address"),
-        (json!(["169.254.1.1"]), "endpoints[0].addresses[0]: 169.254.1.1 is a link-local address, which is not allowed here"),
+        (
+            json!(["169.254.1.1"]),
+            "endpoints[0].addresses[0]: 169.254.1.1 is a link-local address, which is not allowed here",
+        ),
     ] {
         let (result, warnings) = read_slice(&[("/endpoints/0/addresses", addresses)]);
         assert!(matches!(result, Ok(Converted::Taken(spec)) if spec.endpoints.len() == 1));

@@ -16,19 +16,18 @@ pub(super) struct Document {
 
 /// The documents of a file. A YAML file is cut at its `---` lines first, as Kubernetes' own reader does, so
 /// that a syntax error costs one document and not the rest of the file.
-pub(super) fn read(file: &Path, text: &str) -> Vec<Document> {
-    let values: Vec<Result<Value, String>> = if file.extension().is_some_and(|extension| extension == "json") {
-        json(text)
+///
+/// Documents are read as they are taken, so that one at a time is in memory.
+pub(super) fn read<'a>(file: &Path, text: &'a str) -> impl Iterator<Item = Document> + 'a {
+    let is_json = file.extension().is_some_and(|extension| extension == "json");
+    let values: Box<dyn Iterator<Item = Result<Value, String>> + 'a> = if is_json {
+        // A syntax error ends the file: there is no telling where the next value begins.
+        let values = serde_json::Deserializer::from_str(text).into_iter::<Value>();
+        Box::new(values.map(|value| value.map_err(|error| error.to_string())))
     } else {
-        chunks(text).into_iter().filter_map(|(line, chunk)| yaml(line, chunk)).collect()
+        Box::new(chunks(text).into_iter().filter_map(|(line, chunk)| yaml(line, chunk)))
     };
-    values.into_iter().enumerate().map(|(at, value)| Document { number: at + 1, value }).collect()
-}
-
-/// JSON values, one after the other. A syntax error ends the file: there is no telling where the next begins.
-fn json(text: &str) -> Vec<Result<Value, String>> {
-    let values = serde_json::Deserializer::from_str(text).into_iter::<Value>();
-    values.map(|value| value.map_err(|error| error.to_string())).collect()
+    (1..).zip(values).map(|(number, value)| Document { number, value })
 }
 
 /// The text between the `---` lines, with the number of lines before each.
@@ -36,7 +35,8 @@ fn chunks(text: &str) -> Vec<(u64, &str)> {
     let mut chunks = Vec::new();
     let (mut start, mut start_line, mut at) = (0, 0, 0);
     for (number, line) in (0_u64..).zip(text.split_inclusive('\n')) {
-        let marker = line.strip_prefix("---").is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']));
+        let marker =
+            line.strip_prefix("---").is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']));
         if marker {
             chunks.push((start_line, &text[start..at]));
             // The marker stays with what follows: the document may begin on the same line.

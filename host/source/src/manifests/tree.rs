@@ -10,7 +10,7 @@ use super::object::{Located, Parsed};
 use super::problem::{Place, Problem, Severity};
 use super::scan::{Scan, Stamp, scan};
 
-/// Largest manifest that is read. A list of 100 000 Services with their slices is about 150 MB.
+/// Largest manifest that is read. A list of 100 000 Services with their slices is about 110 MB.
 const MAX_FILE_BYTES: u64 = 1 << 30;
 
 /// The manifests at some paths.
@@ -63,7 +63,9 @@ impl Tree {
 
     /// Objects, in order of file and document.
     pub(super) fn objects(&self) -> impl Iterator<Item = (&Path, &Located)> {
-        self.files.iter().flat_map(|(path, file)| file.parsed.objects.iter().map(move |object| (path.as_path(), object)))
+        self.files
+            .iter()
+            .flat_map(|(path, file)| file.parsed.objects.iter().map(move |object| (path.as_path(), object)))
     }
 
     /// What is wrong at present.

@@ -72,17 +72,23 @@ fn changed<'a, T: PartialEq>(
     old: &'a BTreeMap<ObjectKey, Arc<T>>,
     new: &'a BTreeMap<ObjectKey, Arc<T>>,
 ) -> impl Iterator<Item = &'a T> {
-    new.iter().filter(|(key, spec)| old.get(*key).is_none_or(|was| !Arc::ptr_eq(was, spec) && was != *spec)).map(|(_, spec)| &**spec)
+    new.iter()
+        .filter(|(key, spec)| old.get(*key).is_none_or(|was| !Arc::ptr_eq(was, spec) && was != *spec))
+        .map(|(_, spec)| &**spec)
 }
 
 /// The objects of `old` that are not in `new`.
-fn gone<'a, T>(old: &'a BTreeMap<ObjectKey, T>, new: &'a BTreeMap<ObjectKey, T>) -> impl Iterator<Item = &'a ObjectKey> {
+fn gone<'a, T>(
+    old: &'a BTreeMap<ObjectKey, T>,
+    new: &'a BTreeMap<ObjectKey, T>,
+) -> impl Iterator<Item = &'a ObjectKey> {
     old.keys().filter(|key| !new.contains_key(*key))
 }
 
 fn duplicate(file: &Path, loser: &Located, (winner, document): (&Path, usize)) -> Problem {
     let (kind, key) = loser.object.identity();
-    let place = Place { file: file.to_owned(), document: loser.document, object: Some(format!("{kind} {key}")), item: None };
+    let place =
+        Place { file: file.to_owned(), document: loser.document, object: Some(format!("{kind} {key}")), item: None };
     let message = format!("ignored: {}, document {document} defines it already", winner.display());
     place.problem(Severity::Error, message)
 }

@@ -80,7 +80,8 @@ impl Notifier {
                 let _ = notify.send(());
             }
         });
-        let watcher = watcher.inspect_err(|error| warn!(%error, "no notification of file changes; looking every second")).ok();
+        let watcher =
+            watcher.inspect_err(|error| warn!(%error, "no notification of file changes; looking every second")).ok();
         Self { watcher, watched: BTreeMap::new(), changes, _keep: sender }
     }
 

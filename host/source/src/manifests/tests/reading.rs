@@ -8,7 +8,7 @@ use super::*;
 use crate::{Loaded, Manifests, Severity};
 
 fn load(directory: &Directory) -> Loaded {
-    Manifests::load(&[directory.0.clone()])
+    Manifests::load(std::slice::from_ref(&directory.0))
 }
 
 /// The problems, with the directory left out.
@@ -33,7 +33,10 @@ fn many_documents_and_kinds() {
     );
     directory.write("all.yaml", &text);
     let loaded = load(&directory);
-    assert_eq!(problems(&directory, &loaded), ["all.yaml, document 3 (Deployment default/web): skipped: not a kind that is programmed"]);
+    assert_eq!(
+        problems(&directory, &loaded),
+        ["all.yaml, document 3 (Deployment default/web): skipped: not a kind that is programmed"]
+    );
     assert_eq!(loaded.problems[0].severity, Severity::Note);
     assert_eq!((names(&loaded), loaded.slices.len()), (vec!["web"], 1));
     let [settings] = &loaded.config_maps[..] else { panic!("{:?}", loaded.config_maps) };
@@ -74,15 +77,30 @@ fn a_bad_document_is_named_and_costs_only_itself() {
     let wrong_value = service("valued", 0);
     let no_yaml = "apiVersion: v1\nkind: Service\n  metadata: {\n";
     let twice = format!("{}spec: {{}}\n", service("twice", 80));
-    let text = [wrong_type.as_str(), &wrong_value, no_yaml, "just words\n", "kind: Service\n", "apiVersion: v1\n", &twice, &service("good", 80)];
+    let text = [
+        wrong_type.as_str(),
+        &wrong_value,
+        no_yaml,
+        "just words\n",
+        "kind: Service\n",
+        "apiVersion: v1\n",
+        &twice,
+        &service("good", 80),
+    ];
     directory.write("x.yaml", &text.join("---\n"));
-    directory.write("y.yaml", &format!("apiVersion: v1\nkind: List\nitems:\n{}{}", indent(&wrong_type), indent(&service("item", 1))));
+    directory.write(
+        "y.yaml",
+        &format!("apiVersion: v1\nkind: List\nitems:\n{}{}", indent(&wrong_type), indent(&service("item", 1))),
+    );
     directory.write("z.json", r#"{"kind": "Service", "apiVersion": "v1", "#);
     let loaded = load(&directory);
     assert_eq!(names(&loaded), ["good", "item"]);
     assert!(loaded.problems.iter().all(|problem| problem.severity == Severity::Error));
     let seen = problems(&directory, &loaded);
-    assert_eq!(seen[0], "x.yaml, document 1 (Service default/typed): spec.ports[0].port: invalid type: string \"eighty\", expected i32");
+    assert_eq!(
+        seen[0],
+        "x.yaml, document 1 (Service default/typed): spec.ports[0].port: invalid type: string \"eighty\", expected i32"
+    );
     assert_eq!(seen[1], "x.yaml, document 2 (Service default/valued): spec.ports[0].port: 0 is not in 1 to 65535");
     let (document, line) = ("x.yaml, document 3: ", "at line 21, column 11");
     assert!(seen[2].starts_with(document) && seen[2].ends_with(line), "{}", seen[2]);
@@ -104,10 +122,24 @@ fn old_kinds_are_told_what_to_use() {
     let directory = Directory::new();
     let old = slice("old", "web", "10.1.0.1").replace("k8s.io/v1", "k8s.io/v1beta1");
     directory.write("x.yaml", &format!("{old}---\napiVersion: v1\nkind: Endpoints\nmetadata: {{ name: web }}\n"));
-    assert_eq!(problems(&directory, &load(&directory)), [
-        "x.yaml, document 1 (EndpointSlice default/old): apiVersion: discovery.k8s.io/v1beta1 is not supported; use discovery.k8s.io/v1",
-        "x.yaml, document 2 (Endpoints default/web): Endpoints are not used; write an EndpointSlice",
-    ]);
+    assert_eq!(
+        problems(&directory, &load(&directory)),
+        [
+            "x.yaml, document 1 (EndpointSlice default/old): apiVersion: discovery.k8s.io/v1beta1 is not supported; use discovery.k8s.io/v1",
+            "x.yaml, document 2 (Endpoints default/web): Endpoints are not used; write an EndpointSlice",
+        ]
+    );
+}
+
+/// The examples are the first manifests anybody sees: nothing about them may need a remark.
+#[test]
+fn the_examples_load() {
+    let loaded = Manifests::load(&[PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples"))]);
+    assert_eq!(loaded.problems, []);
+    assert!(names(&loaded).contains(&"my-nginx"), "{:?}", names(&loaded));
+    for slice in &loaded.slices {
+        assert!(loaded.services.iter().any(|service| service.key == slice.service), "{} belongs to nobody", slice.key);
+    }
 }
 
 #[test]
@@ -116,10 +148,13 @@ fn the_first_of_two_with_the_same_name_wins() {
     directory.write("b.yaml", &service("web", 2));
     directory.write("a.yaml", &format!("{}---\n{}", service("web", 1), service("web", 3)));
     let loaded = load(&directory);
-    assert_eq!(problems(&directory, &loaded), [
-        "a.yaml, document 2 (Service default/web): ignored: a.yaml, document 1 defines it already",
-        "b.yaml, document 1 (Service default/web): ignored: a.yaml, document 1 defines it already",
-    ]);
+    assert_eq!(
+        problems(&directory, &loaded),
+        [
+            "a.yaml, document 2 (Service default/web): ignored: a.yaml, document 1 defines it already",
+            "b.yaml, document 1 (Service default/web): ignored: a.yaml, document 1 defines it already",
+        ]
+    );
     assert_eq!(brief(&loaded.into_event()), "all [web:1] []");
 }
 
@@ -195,8 +230,10 @@ fn a_big_cluster_loads() {
             writeln!(documents, "- addresses:\n  - {address}\n  conditions:\n    ready: true\n  nodeName: node-{low}")
                 .expect("a string takes everything");
         }
-        items.push(serde_json::json!({ "apiVersion": "v1", "kind": "Service", "metadata": { "name": format!("s{number}") },
-            "spec": { "clusterIP": ip, "ports": [{ "name": "http", "port": 80 }] } }));
+        items.push(
+            serde_json::json!({ "apiVersion": "v1", "kind": "Service", "metadata": { "name": format!("s{number}") },
+            "spec": { "clusterIP": ip, "ports": [{ "name": "http", "port": 80 }] } }),
+        );
         let endpoints: Vec<_> = endpoints
             .iter()
             .map(|address| serde_json::json!({ "addresses": [address], "conditions": { "ready": true }, "nodeName": format!("node-{low}") }))

@@ -60,7 +60,8 @@ fn complete_list_first_then_only_changes() {
 
     directory.write("web.yaml", &format!("{}---\n{}", service("web", 80), slice("web-1", "web", "10.1.0.2")));
     assert_eq!(watched.next(), "slice web-1 10.1.0.2");
-    directory.write("web.yaml", &format!("# a comment\n{}---\n{}", service("web", 80), slice("web-1", "web", "10.1.0.2")));
+    directory
+        .write("web.yaml", &format!("# a comment\n{}---\n{}", service("web", 80), slice("web-1", "web", "10.1.0.2")));
     watched.silence();
     fs::remove_file(directory.path("web.yaml")).expect("removed");
     assert_eq!([watched.next(), watched.next()], ["slice gone web-1", "service gone web"]);
@@ -173,7 +174,8 @@ fn changes_faster_than_time_stamps_are_seen() {
     manifests.refresh();
     for round in 0..500 {
         let port = 1000 + round;
-        let mut file = OpenOptions::new().create(true).write(true).truncate(false).open(directory.path("a.yaml")).expect("opened");
+        let mut file =
+            OpenOptions::new().create(true).write(true).truncate(false).open(directory.path("a.yaml")).expect("opened");
         file.write_all(service("a", port).as_bytes()).expect("written");
         let events: Vec<String> = manifests.refresh().events.iter().map(brief).collect();
         assert_eq!(events, [format!("service a:{port}")]);
@@ -251,7 +253,8 @@ fn events_add_up_in_a_storm() {
                 directory.write(".tmp", &service(&format!("s{}", round % 7), round + 1));
                 fs::rename(directory.path(".tmp"), directory.path(&name)).expect("renamed");
             }
-            _ => directory.write(&name, &slice(&format!("e{}", round % 3), "web", &format!("10.1.0.{}", round % 200 + 1))),
+            _ => directory
+                .write(&name, &slice(&format!("e{}", round % 3), "web", &format!("10.1.0.{}", round % 200 + 1))),
         }
         if round % 50 == 0 {
             sleep(Duration::from_millis(60));
@@ -268,8 +271,12 @@ fn events_add_up_in_a_storm() {
             match &event {
                 Event::Service(spec) => drop(seen.insert(format!("service {}", spec.key), event)),
                 Event::Slice(spec) => drop(seen.insert(format!("slice {}", spec.key), event)),
-                Event::ServiceGone(key) => assert!(seen.remove(&format!("service {key}")).is_some(), "{key} was never there"),
-                Event::SliceGone(key) => assert!(seen.remove(&format!("slice {key}")).is_some(), "{key} was never there"),
+                Event::ServiceGone(key) => {
+                    assert!(seen.remove(&format!("service {key}")).is_some(), "{key} was never there");
+                }
+                Event::SliceGone(key) => {
+                    assert!(seen.remove(&format!("slice {key}")).is_some(), "{key} was never there");
+                }
                 Event::Replace { .. } => panic!("the complete list comes once"),
             }
         }

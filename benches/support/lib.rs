@@ -1,0 +1,98 @@
+//! Clusters of any size, for benches.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use weir_model::{
+    Conditions, EndpointSpec, Event, Family, NodeIdentity, ObjectKey, Protocol, ServiceKind, ServicePortSpec, ServiceSpec,
+    SlicePort, SliceSpec, Store, TrafficPolicy,
+};
+use weir_nft::{Dataplane, Installed};
+use weir_plan::NodeFacts;
+use weir_policy::{Catalog, Decider, Engine, Limits};
+
+/// Name of the node the benches run as.
+pub const NODE: &str = "node-0";
+
+/// Nodes the endpoints are spread over; one of them is ours.
+const NODES: usize = 100;
+
+/// The complete list of a cluster: `services` ClusterIP Services with one TCP port and `endpoints` endpoints each.
+#[must_use]
+pub fn cluster(services: usize, endpoints: usize) -> Event {
+    Event::Replace {
+        services: (0..services).map(service).collect(),
+        slices: (0..services).map(|service| slice(service, endpoints, 0)).collect(),
+    }
+}
+
+fn key(prefix: &str, number: usize) -> ObjectKey {
+    ObjectKey { namespace: format!("ns-{}", number % 50), name: format!("{prefix}-{number}") }
+}
+
+fn address(base: u32, number: usize) -> IpAddr {
+    IpAddr::V4(Ipv4Addr::from(base + u32::try_from(number).expect("few enough for IPv4")))
+}
+
+fn service(number: usize) -> ServiceSpec {
+    ServiceSpec {
+        key: key("service", number),
+        kind: ServiceKind::ClusterIp,
+        created: None,
+        cluster_ips: vec![address(0x0a60_0000, number)],
+        external_ips: Vec::new(),
+        load_balancer_ips: Vec::new(),
+        ports: vec![ServicePortSpec { name: "http".to_owned(), protocol: Protocol::Tcp, port: 80, node_port: 0 }],
+        internal_policy: TrafficPolicy::Cluster,
+        external_policy: TrafficPolicy::Cluster,
+        affinity_seconds: 0,
+        policy: None,
+        policy_settings: None,
+    }
+}
+
+/// The slice of Service `number`. Each `generation` replaces its last endpoint by another.
+#[must_use]
+pub fn slice(number: usize, endpoints: usize, generation: usize) -> SliceSpec {
+    let endpoint = |at: usize| {
+        let moved = if at + 1 == endpoints { generation % 2 * endpoints } else { 0 };
+        EndpointSpec {
+            address: address(0x0b00_0000, number * endpoints * 2 + at + moved),
+            node: Some(format!("node-{}", (number + at) % NODES)),
+            zone: None,
+            conditions: Conditions::ready(),
+            hint_zones: Vec::new(),
+            hint_nodes: Vec::new(),
+            weight: 1,
+        }
+    };
+    SliceSpec {
+        key: key("slice", number),
+        service: key("service", number),
+        family: Family::V4,
+        ports: vec![SlicePort { name: "http".to_owned(), protocol: Protocol::Tcp, port: 8080 }],
+        endpoints: (0..endpoints).map(endpoint).collect(),
+    }
+}
+
+/// An empty store of the benches' node.
+#[must_use]
+pub fn store() -> Store {
+    Store::new(NodeIdentity { name: NODE.to_owned(), zone: String::new() })
+}
+
+/// The built-in policies.
+///
+/// # Panics
+/// When they do not load.
+#[must_use]
+pub fn catalog() -> Catalog {
+    let engine = Engine::new(Limits::default()).expect("an engine");
+    Catalog::new(&engine, "kubernetes", "random").expect("the built-in policies")
+}
+
+/// A pipeline that has seen nothing.
+#[must_use]
+pub fn pipeline<D: Dataplane>(catalog: &Catalog, dataplane: D) -> weir::pipeline::Pipeline<D> {
+    let facts = NodeFacts { pod_cidrs: vec!["11.0.0.0/8".parse().expect("a network")], ..NodeFacts::default() };
+    weir::pipeline::Pipeline::new(store(), Decider::new(catalog.clone()), Installed::new(facts), dataplane)
+}
