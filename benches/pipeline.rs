@@ -30,19 +30,27 @@ fn stages(c: &mut Criterion) {
         let size = format!("{services}x{ENDPOINTS}");
         let list = cluster(services, ENDPOINTS);
         group.bench_with_input(BenchmarkId::new("model", &size), &list, |b, list| {
-            b.iter_batched(|| (store(), list.clone()), |(mut store, list)| {
-                store.apply(list);
-                store
-            }, BatchSize::PerIteration);
+            b.iter_batched(
+                || (store(), list.clone()),
+                |(mut store, list)| {
+                    store.apply(list);
+                    store
+                },
+                BatchSize::PerIteration,
+            );
         });
         let mut full = store();
         full.apply(list.clone());
         let dirty = full.take_dirty();
         group.bench_function(BenchmarkId::new("decide", &size), |b| {
-            b.iter_batched(|| Decider::new(catalog.clone()), |mut decider| {
-                let decisions = decider.decide(&full, &dirty);
-                (decider, decisions)
-            }, BatchSize::PerIteration);
+            b.iter_batched(
+                || Decider::new(catalog.clone()),
+                |mut decider| {
+                    let decisions = decider.decide(&full, &dirty);
+                    (decider, decisions)
+                },
+                BatchSize::PerIteration,
+            );
         });
         group.bench_function(BenchmarkId::new("full sync, model to kernel", &size), |b| {
             b.iter_custom(|rounds| {
@@ -92,12 +100,16 @@ fn one_endpoint(c: &mut Criterion) {
         group.bench_function(BenchmarkId::from_parameter(format!("{services}x{ENDPOINTS}")), |b| {
             b.iter_batched(
                 || {
+                    // Round after round through all Services: each call really moves an endpoint.
+                    let event = Event::Slice(slice(generation % services, ENDPOINTS, generation / services + 1));
                     generation += 1;
-                    Event::Slice(slice(generation * 7 % services, ENDPOINTS, generation))
+                    event
                 },
                 |event| {
                     pipeline.apply(event);
-                    pipeline.sync().expect("a sync")
+                    let outcome = pipeline.sync().expect("a sync");
+                    assert!(!outcome.transaction.is_empty(), "nothing moved");
+                    outcome
                 },
                 BatchSize::PerIteration,
             );

@@ -3,8 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use weir_model::{
-    Conditions, EndpointSpec, Event, Family, NodeIdentity, ObjectKey, Protocol, ServiceKind, ServicePortSpec, ServiceSpec,
-    SlicePort, SliceSpec, Store, TrafficPolicy,
+    Conditions, EndpointSpec, Event, Family, NodeIdentity, ObjectKey, Protocol, ServiceKind, ServicePortSpec,
+    ServiceSpec, SlicePort, SliceSpec, Store, TrafficPolicy,
 };
 use weir_nft::{Dataplane, Installed};
 use weir_plan::NodeFacts;

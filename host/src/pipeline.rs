@@ -125,7 +125,14 @@ impl<D: Dataplane> Pipeline<D> {
         match self.commit(changes) {
             Ok(transaction) => {
                 let timings = Timings { decide, plan, commit: start.elapsed() };
-                Ok(Outcome { services: services.len(), ports, transaction, failures: decisions.failures, rejections, timings })
+                Ok(Outcome {
+                    services: services.len(),
+                    ports,
+                    transaction,
+                    failures: decisions.failures,
+                    rejections,
+                    timings,
+                })
             }
             Err(error) => {
                 self.pending.extend(services);
@@ -135,7 +142,12 @@ impl<D: Dataplane> Pipeline<D> {
     }
 
     /// Plans the ports that were decided, and the end of those that were not: they are gone.
-    fn plan(&mut self, services: &[ServiceId], decided: Vec<(PortKey, Arc<Decision>)>, rejections: &mut Vec<Rejection>) -> Changes {
+    fn plan(
+        &mut self,
+        services: &[ServiceId],
+        decided: Vec<(PortKey, Arc<Decision>)>,
+        rejections: &mut Vec<Rejection>,
+    ) -> Changes {
         let mut changes = Changes::new();
         for id in services {
             let gone = |port: &PortKey| decided.binary_search_by_key(port, |(key, _)| *key).is_err();
@@ -259,7 +271,15 @@ impl Outcome {
         self.log_problems();
         if !self.transaction.is_empty() {
             let Timings { decide, plan, commit } = self.timings;
-            info!(services = self.services, ports = self.ports, operations = self.transaction.ops.len(), ?decide, ?plan, ?commit, "synced");
+            info!(
+                services = self.services,
+                ports = self.ports,
+                operations = self.transaction.ops.len(),
+                ?decide,
+                ?plan,
+                ?commit,
+                "synced"
+            );
         }
     }
 

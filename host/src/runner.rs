@@ -19,7 +19,11 @@ const LAST_RETRY: Duration = Duration::from_secs(30);
 
 /// Applies events as they come and syncs after each burst of them. A failed sync is tried again with growing
 /// waits, or at the next event. Returns when `stop` is done or the source has ended; the rules stay.
-pub async fn run<D: Dataplane>(pipeline: &mut Pipeline<D>, mut events: Receiver<Event>, stop: impl Future<Output = ()>) {
+pub async fn run<D: Dataplane>(
+    pipeline: &mut Pipeline<D>,
+    mut events: Receiver<Event>,
+    stop: impl Future<Output = ()>,
+) {
     tokio::pin!(stop);
     let mut retry: Option<(Instant, Duration)> = None;
     loop {

@@ -14,7 +14,8 @@ use nix::unistd::Pid;
 /// How long the daemon may take to follow a change; it looks at its files every second at the latest.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-const SERVICE: &str = "apiVersion: v1\nkind: Service\nmetadata: {name: web}\nspec:\n  clusterIP: 10.0.0.1\n  ports: [{port: 80}]\n";
+const SERVICE: &str =
+    "apiVersion: v1\nkind: Service\nmetadata: {name: web}\nspec:\n  clusterIP: 10.0.0.1\n  ports: [{port: 80}]\n";
 
 fn slice(address: &str) -> String {
     format!(
@@ -81,7 +82,11 @@ fn weir(arguments: &[&str]) -> Output {
 }
 
 fn nft(arguments: &[&str]) -> String {
-    let output = Command::new("nft").args(arguments).env("PATH", "/usr/sbin:/sbin:/usr/bin:/bin").output().expect("the nft tool");
+    let output = Command::new("nft")
+        .args(arguments)
+        .env("PATH", "/usr/sbin:/sbin:/usr/bin:/bin")
+        .output()
+        .expect("the nft tool");
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
@@ -164,7 +169,10 @@ fn explains_from_manifests_and_from_the_kernel() {
 
     let output = weir(&[&packet[..], &["--manifests", &path]].concat());
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(text.contains("default/web") && text.contains("to 10.1.0.5:8080") && text.contains("balancer random"), "{text}");
+    assert!(
+        text.contains("default/web") && text.contains("to 10.1.0.5:8080") && text.contains("balancer random"),
+        "{text}"
+    );
 
     let output = weir(&[&packet[..], &["--manifests", &path, "-o", "json"]].concat());
     let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
@@ -187,9 +195,11 @@ fn render_is_what_the_kernel_gets() {
     let daemon = Daemon::start(&directory, &[]);
     wait_for("the endpoint", |rules| rules.contains("10.1.0.6 . 8080"));
     // nft adds the owner of a table to its listing; everything else must be the same.
-    let listed: String = rules().lines().filter(|line| !line.contains("flags owner") && !line.is_empty()).collect::<Vec<_>>().join("\n");
+    let listed: String =
+        rules().lines().filter(|line| !line.contains("flags owner") && !line.is_empty()).collect::<Vec<_>>().join("\n");
     let rendered: String = rendered.lines().filter(|line| !line.is_empty()).collect::<Vec<_>>().join("\n");
-    let bare = |text: &str| text.lines().map(|line| line.split(" # ").next().unwrap_or(line).to_owned()).collect::<Vec<_>>();
+    let bare =
+        |text: &str| text.lines().map(|line| line.split(" # ").next().unwrap_or(line).to_owned()).collect::<Vec<_>>();
     assert_eq!(bare(&listed), bare(&rendered));
     daemon.terminate();
 }
@@ -207,13 +217,18 @@ fn main() {
     if !weir_testbed::enter_for_tests("daemon") {
         return;
     }
-    let trial = |name: &str, test: fn()| Trial::test(name, move || {
-        test();
-        Ok::<(), Failed>(())
-    });
+    let trial = |name: &str, test: fn()| {
+        Trial::test(name, move || {
+            test();
+            Ok::<(), Failed>(())
+        })
+    };
     let trials = vec![
         trial("follows_its_manifests", follows_its_manifests),
-        trial("a_restart_finds_its_rules_and_drops_what_went_meanwhile", a_restart_finds_its_rules_and_drops_what_went_meanwhile),
+        trial(
+            "a_restart_finds_its_rules_and_drops_what_went_meanwhile",
+            a_restart_finds_its_rules_and_drops_what_went_meanwhile,
+        ),
         trial("cleanup_removes_only_weirs_tables", cleanup_removes_only_weirs_tables),
         trial("explains_from_manifests_and_from_the_kernel", explains_from_manifests_and_from_the_kernel),
         trial("render_is_what_the_kernel_gets", render_is_what_the_kernel_gets),

@@ -5,10 +5,15 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 use weir_model::{Family, IndexFunction, Protocol};
-use weir_plan::{Frontend, FrontendAddress, FrontendKind, NodeFacts, NodePortAddresses, PlanRing, PortPlan, Target, Treatment};
+use weir_plan::{
+    Frontend, FrontendAddress, FrontendKind, NodeFacts, NodePortAddresses, PlanRing, PortPlan, Target, Treatment,
+};
 
 use crate::class::{Class, LOCAL_OFFSET, Role, Spread, frontend_key, rule, short_cut_chain};
-use crate::{BaseChain, Chain, ChainType, Content, ElementKey, Elements, Field, Hook, Rule, Ruleset, Set, SetName, Statement, Table};
+use crate::{
+    BaseChain, Chain, ChainType, Content, ElementKey, Elements, Field, Hook, Rule, Ruleset, Set, SetName, Statement,
+    Table,
+};
 
 /// Smallest size a set is declared with. A fixed hash table of this size costs about 12 kB.
 pub(crate) const MIN_SIZE: u32 = 1024;
@@ -61,7 +66,12 @@ fn chains(node: &NodeFacts, family: Family) -> BTreeMap<String, Chain> {
     // A reject in prerouting needs a newer kernel than the rest of Weir does, so the checks sit here.
     add(
         "filter-input",
-        base(ChainType::Filter, Hook::Input, 0, vec![checked("nodeport-endpoints-check"), checked("service-endpoints-check")]),
+        base(
+            ChainType::Filter,
+            Hook::Input,
+            0,
+            vec![checked("nodeport-endpoints-check"), checked("service-endpoints-check")],
+        ),
     );
     let passing = || vec![checked("service-endpoints-check"), checked("cluster-ips-check")];
     add("filter-forward", base(ChainType::Filter, Hook::Forward, 0, passing()));
@@ -161,7 +171,11 @@ fn masquerading(mark: u32) -> Vec<Rule> {
         rule([Statement::CtStatusDnat, Statement::PriorityClear]),
         // The bit is cleared so that a tunnel's outer packet is not masqueraded again (kubernetes#92035).
         rule([Statement::MarkHas(mark), Statement::MarkFlip(mark), Statement::Masquerade]),
-        rule([Statement::CtStatusDnat, Statement::InSet { key: connection, set: SetName::Hairpin }, Statement::Masquerade]),
+        rule([
+            Statement::CtStatusDnat,
+            Statement::InSet { key: connection, set: SetName::Hairpin },
+            Statement::Masquerade,
+        ]),
     ];
     rules[2].comment = "endpoints that reach themselves".to_owned();
     rules
@@ -205,7 +219,11 @@ pub(crate) fn classes_of(plan: &PortPlan, frontend: &Frontend) -> (Option<Class>
 pub(crate) type Sink<'a> = dyn FnMut(SetName, &[u8], &[u8]) + 'a;
 
 /// Every element `plan` wants. `numbers` gives the numbers of a frontend's classes.
-pub(crate) fn emit(plan: &PortPlan, mut numbers: impl FnMut(&Frontend) -> (Option<u32>, Option<u32>), sink: &mut Sink<'_>) {
+pub(crate) fn emit(
+    plan: &PortPlan,
+    mut numbers: impl FnMut(&Frontend) -> (Option<u32>, Option<u32>),
+    sink: &mut Sink<'_>,
+) {
     for frontend in &plan.frontends {
         let key = frontend_element(plan, frontend);
         if frontend.kind == FrontendKind::ClusterIp

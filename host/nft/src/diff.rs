@@ -36,7 +36,8 @@ fn table_ops(family: Family, have: &Table, want: &Table, ops: &mut Vec<Op>) {
         _ => false,
     };
     // What stands in the way goes first: rules, then the sets they held.
-    for name in have.chains.keys().filter(|name| rewritten.contains(name.as_str()) || !want.chains.contains_key(*name)) {
+    for name in have.chains.keys().filter(|name| rewritten.contains(name.as_str()) || !want.chains.contains_key(*name))
+    {
         ops.push(Op::FlushChain(family, name.clone()));
     }
     let gone_sets = have.sets.keys().filter(|name| rebuilt.contains(name) || !want.sets.contains_key(name));
@@ -96,10 +97,16 @@ fn set_ops(family: Family, name: SetName, have: Option<&Set>, want: &Set, ops: &
         (present, Content::Verdicts(wanted)) => {
             let empty = BTreeMap::new();
             let present = if let Some(Content::Verdicts(present)) = present { present } else { &empty };
-            let gone: Vec<u32> =
-                present.iter().filter(|(number, chain)| wanted.get(number) != Some(chain)).map(|(number, _)| *number).collect();
-            let come: BTreeMap<u32, String> =
-                wanted.iter().filter(|(number, chain)| present.get(number) != Some(chain)).map(|(n, c)| (*n, c.clone())).collect();
+            let gone: Vec<u32> = present
+                .iter()
+                .filter(|(number, chain)| wanted.get(number) != Some(chain))
+                .map(|(number, _)| *number)
+                .collect();
+            let come: BTreeMap<u32, String> = wanted
+                .iter()
+                .filter(|(number, chain)| present.get(number) != Some(chain))
+                .map(|(n, c)| (*n, c.clone()))
+                .collect();
             if !gone.is_empty() {
                 ops.push(Op::DelVerdicts(family, name, gone));
             }

@@ -59,7 +59,11 @@ impl Installed {
     /// Nothing but the fixed part of the ruleset.
     #[must_use]
     pub fn new(node: NodeFacts) -> Self {
-        Self { node, ports: BTreeMap::new(), families: Family::ALL.map(|family| (family, FamilyState::default())).into() }
+        Self {
+            node,
+            ports: BTreeMap::new(),
+            families: Family::ALL.map(|family| (family, FamilyState::default())).into(),
+        }
     }
 
     /// The facts the ruleset is built on.
@@ -142,7 +146,9 @@ impl Installed {
             Op::AddElements(family, set, elements) => {
                 let Some((key, _)) = element.and_then(|at| elements.get(at)) else { return Vec::new() };
                 let key = ElementKey::from_bytes(key);
-                wanted(*family, &|state, plan| state.entries(plan).iter().any(|entry| (entry.0, entry.1) == (*set, key)))
+                wanted(*family, &|state, plan| {
+                    state.entries(plan).iter().any(|entry| (entry.0, entry.1) == (*set, key))
+                })
             }
             Op::AddChain(family, name, _) | Op::AddRule(family, name, _) => {
                 wanted(*family, &|_, plan| uses(plan).any(|(class, _)| class.chain() == *name))
@@ -305,7 +311,9 @@ impl FamilyState {
     /// Elements of a plan, sorted. Its classes must be retained.
     fn entries(&self, plan: &PortPlan) -> Entries {
         let mut entries = Entries::new();
-        self.emit(plan, &mut |set, key, data| entries.push((set, ElementKey::from_bytes(key), ElementKey::from_bytes(data))));
+        self.emit(plan, &mut |set, key, data| {
+            entries.push((set, ElementKey::from_bytes(key), ElementKey::from_bytes(data)));
+        });
         entries.sort_unstable();
         entries
     }

@@ -227,7 +227,9 @@ impl SetName {
     #[must_use]
     pub fn data(self) -> DataKind {
         match self {
-            Self::ClusterIps | Self::NodeportAddresses | Self::Rejected | Self::Dropped | Self::Hairpin => DataKind::None,
+            Self::ClusterIps | Self::NodeportAddresses | Self::Rejected | Self::Dropped | Self::Hairpin => {
+                DataKind::None
+            }
             Self::Frontends | Self::ShortCuts | Self::AffinitySlots | Self::Affinity => DataKind::ClassId,
             Self::Classes | Self::ShortCutClasses => DataKind::Verdict,
             Self::Slots | Self::AffinityEndpoints => DataKind::Target,

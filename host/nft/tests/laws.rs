@@ -41,8 +41,11 @@ fn rings(targets: usize) -> impl Strategy<Value = PlanRing> {
     ];
     let slot = 0..u16::try_from(targets).expect("few targets");
     let seconds = prop_oneof![3 => Just(0_u32), 1 => Just(10_u32), 1 => Just(10_800)];
-    (index, prop::collection::vec(slot, 1..6), seconds)
-        .prop_map(|(index, slots, affinity_seconds)| PlanRing { index, slots, affinity_seconds })
+    (index, prop::collection::vec(slot, 1..6), seconds).prop_map(|(index, slots, affinity_seconds)| PlanRing {
+        index,
+        slots,
+        affinity_seconds,
+    })
 }
 
 fn plans() -> impl Strategy<Value = PortPlan> {
@@ -54,11 +57,21 @@ fn plans() -> impl Strategy<Value = PortPlan> {
         .prop_flat_map(|(service, family, protocol, hosts, external, node_port, internal_local)| {
             let mut targets: Vec<Target> = hosts
                 .iter()
-                .map(|(host, local)| Target { address: address(family, 2, *host), port: 80, id: 0x8000_0000 | host, local: *local })
+                .map(|(host, local)| Target {
+                    address: address(family, 2, *host),
+                    port: 80,
+                    id: 0x8000_0000 | host,
+                    local: *local,
+                })
                 .collect();
             targets.dedup_by_key(|target| target.address);
             let count = targets.len();
-            (Just((service, family, protocol, external, node_port, internal_local)), Just(targets), rings(count), rings(count))
+            (
+                Just((service, family, protocol, external, node_port, internal_local)),
+                Just(targets),
+                rings(count),
+                rings(count),
+            )
         })
         .prop_map(|((service, family, protocol, external, node_port, internal_local), targets, cluster, local)| {
             let internal = if internal_local { Treatment::Local } else { Treatment::Cluster };
@@ -68,7 +81,8 @@ fn plans() -> impl Strategy<Value = PortPlan> {
                 kind,
                 treatment,
             };
-            let mut frontends = vec![frontend(3, FrontendKind::ClusterIp, internal), frontend(4, FrontendKind::ExternalIp, external)];
+            let mut frontends =
+                vec![frontend(3, FrontendKind::ClusterIp, internal), frontend(4, FrontendKind::ExternalIp, external)];
             if node_port {
                 let port = 30_000 + u16::try_from(service).expect("few services");
                 let kind = FrontendKind::NodePort;
@@ -187,14 +201,25 @@ fn sets_grow() {
             let ring = PlanRing { index: IndexFunction::Random, slots: vec![0], affinity_seconds: 0 };
             let key = key(service, Family::V4, Protocol::Tcp);
             let name = Arc::from("default/s:p");
-            (key, Some(PortPlan { key, name, frontends: vec![frontend], targets: vec![target], cluster: Some(ring), local: None }))
+            (
+                key,
+                Some(PortPlan {
+                    key,
+                    name,
+                    frontends: vec![frontend],
+                    targets: vec![target],
+                    cluster: Some(ring),
+                    local: None,
+                }),
+            )
         });
         let staged = installed.stage(commit.collect());
         apply(&mut kernel, &staged.transaction).expect("a valid transaction");
         assert_eq!(kernel, installed.ruleset());
-        let affinity = staged.transaction.ops.iter().any(|op| {
-            matches!(op, weir_nft::Op::DelSet(_, weir_nft::SetName::Affinity) | weir_nft::Op::DelTable(_))
-        });
+        let affinity =
+            staged.transaction.ops.iter().any(|op| {
+                matches!(op, weir_nft::Op::DelSet(_, weir_nft::SetName::Affinity) | weir_nft::Op::DelTable(_))
+            });
         assert!(!affinity, "clients must keep their endpoints");
     }
 }

@@ -25,7 +25,13 @@ pub struct Rejection {
 /// Plans one port. `None` when its Service is gone or programs nothing; addresses that belong to another
 /// Service are left out and told in `rejections`.
 #[must_use]
-pub fn build(store: &Store, claims: &Claims, port: PortKey, decision: &Decision, rejections: &mut Vec<Rejection>) -> Option<PortPlan> {
+pub fn build(
+    store: &Store,
+    claims: &Claims,
+    port: PortKey,
+    decision: &Decision,
+    rejections: &mut Vec<Rejection>,
+) -> Option<PortPlan> {
     let service = store.service(port.service)?;
     let spec = service.ports.iter().find(|spec| (spec.name, spec.protocol) == (port.name, port.protocol))?;
     let mut frontends: Vec<Frontend> = Vec::with_capacity(1);
@@ -72,14 +78,19 @@ fn port_name(store: &Store, key: PortKey) -> Arc<str> {
 
 /// Every address and port a Service port is reached at in one family. A Service without a ClusterIP of that
 /// family has none there (kube-proxy: one proxier a family).
-pub(crate) fn addresses(service: &Service, port: &ServicePort, family: Family) -> Vec<(FrontendAddress, u16, FrontendKind)> {
+pub(crate) fn addresses(
+    service: &Service,
+    port: &ServicePort,
+    family: Family,
+) -> Vec<(FrontendAddress, u16, FrontendKind)> {
     let mut found = Vec::with_capacity(1);
     let Some(cluster_ip) = service.cluster_ips.iter().find(|ip| Family::of(**ip) == family) else { return found };
     if !is_served(service, port) {
         return found;
     }
     found.push((FrontendAddress::Ip(*cluster_ip), port.port, FrontendKind::ClusterIp));
-    let groups = [(&service.external_ips, FrontendKind::ExternalIp), (&service.load_balancer_ips, FrontendKind::LoadBalancer)];
+    let groups =
+        [(&service.external_ips, FrontendKind::ExternalIp), (&service.load_balancer_ips, FrontendKind::LoadBalancer)];
     for (ips, kind) in groups {
         for ip in ips.iter().filter(|ip| Family::of(**ip) == family) {
             if !found.iter().any(|(address, _, _)| *address == FrontendAddress::Ip(*ip)) {
@@ -118,7 +129,10 @@ impl Treatment {
     pub fn uses_cluster(self) -> bool {
         matches!(
             self,
-            Self::Cluster | Self::ExternalCluster | Self::ExternalLocal { short_cut: true } | Self::Drop { short_cut: true }
+            Self::Cluster
+                | Self::ExternalCluster
+                | Self::ExternalLocal { short_cut: true }
+                | Self::Drop { short_cut: true }
         )
     }
 

@@ -38,10 +38,12 @@ pub(crate) fn eligible(subject: &Subject, id: u32, answer: traffic_policy::Eligi
     if let Some(at) = answer.local.iter().find(|at| !here(at)) {
         return Err(format!("its local list names endpoint {at}, which is not on this node"));
     }
-    let ready = |flags| subject.port.endpoints.iter().any(|endpoint| endpoint.conditions.has(Conditions::READY | flags));
+    let ready =
+        |flags| subject.port.endpoints.iter().any(|endpoint| endpoint.conditions.has(Conditions::READY | flags));
     // What nobody outside can reach needs no route for outsiders.
     let external = subject.has_external.then_some(answer.external);
-    for (name, route) in std::iter::once(("internal", answer.internal)).chain(external.map(|route| ("external", route))) {
+    for (name, route) in std::iter::once(("internal", answer.internal)).chain(external.map(|route| ("external", route)))
+    {
         match route {
             traffic_policy::Route::Cluster if answer.cluster.is_empty() => {
                 return Err(format!("it sends {name} clients to the cluster list, which is empty"));
@@ -97,7 +99,10 @@ pub(crate) fn ring(id: u32, members: &[u32], answer: balancer::Spread) -> Result
         balancer::IndexFunction::FlowHash => IndexFunction::FlowHash,
     };
     if answer.affinity_seconds > MAX_AFFINITY {
-        return Err(format!("affinity of {} seconds; at most {MAX_AFFINITY} (a day) are possible", answer.affinity_seconds));
+        return Err(format!(
+            "affinity of {} seconds; at most {MAX_AFFINITY} (a day) are possible",
+            answer.affinity_seconds
+        ));
     }
     Ok(Ring { index, slots, affinity_seconds: answer.affinity_seconds })
 }

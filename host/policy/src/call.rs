@@ -43,7 +43,11 @@ pub(crate) struct Instance<'a> {
 
 impl<'a> Instance<'a> {
     /// Starts one that can look up `subjects`, and `rings` if it is asked as a balancer.
-    pub(crate) fn start(policy: &'a Policy, subjects: Arc<Subjects>, rings: Option<Arc<Vec<Members>>>) -> Result<Self, Problem> {
+    pub(crate) fn start(
+        policy: &'a Policy,
+        subjects: Arc<Subjects>,
+        rings: Option<Arc<Vec<Members>>>,
+    ) -> Result<Self, Problem> {
         let engine = &policy.engine;
         let limits = &engine.limits;
         let state = HostState::new(policy.name.clone(), limits.clone(), subjects, rings);
@@ -138,9 +142,12 @@ fn declared_message(error: PolicyError) -> String {
 fn problem(error: &wasmtime::Error, refused: bool, otherwise: FailureReason) -> Problem {
     tracing::debug!("policy failed: {error:?}");
     let trap = error.downcast_ref::<Trap>();
-    let cause: String = error.root_cause().to_string().lines().next().unwrap_or_default().chars().take(LONGEST_MESSAGE).collect();
+    let cause: String =
+        error.root_cause().to_string().lines().next().unwrap_or_default().chars().take(LONGEST_MESSAGE).collect();
     match trap {
-        Some(Trap::OutOfFuel) => Problem::new(FailureReason::Fuel, "it used up its fuel: an endless loop, or far too much work"),
+        Some(Trap::OutOfFuel) => {
+            Problem::new(FailureReason::Fuel, "it used up its fuel: an endless loop, or far too much work")
+        }
         Some(Trap::Interrupt) => Problem::new(FailureReason::Deadline, "it took too long"),
         _ if refused => Problem::new(FailureReason::Memory, format!("it wanted more than its limits allow: {cause}")),
         // The host's allowance for what a call may hand over has no trap code of its own.

@@ -55,7 +55,8 @@ impl Catalog {
         }
         let find = |name: &str, role| find(&policies, name, role);
         let default = Pair { traffic: find(traffic, Role::TrafficPolicy)?, balancer: find(balancer, Role::Balancer)? };
-        let fallback = Pair { traffic: find("kubernetes", Role::TrafficPolicy)?, balancer: find("random", Role::Balancer)? };
+        let fallback =
+            Pair { traffic: find("kubernetes", Role::TrafficPolicy)?, balancer: find("random", Role::Balancer)? };
         Ok(Self { engine: engine.clone(), policies, default, fallback })
     }
 
@@ -105,5 +106,9 @@ fn find(policies: &BTreeMap<String, Arc<Policy>>, name: &str, role: Role) -> Res
         Role::TrafficPolicy => "traffic policy",
         Role::Balancer => "balancer",
     };
-    if policy.plays(role) { Ok(policy.clone()) } else { Err(format!("policy {name:?} is no {word}, so it cannot be the default one")) }
+    if policy.plays(role) {
+        Ok(policy.clone())
+    } else {
+        Err(format!("policy {name:?} is no {word}, so it cannot be the default one"))
+    }
 }

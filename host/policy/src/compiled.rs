@@ -150,7 +150,8 @@ impl Policy {
         let digest = Digest(Sha256::digest(bytes).into());
         let policy = Self { name: Arc::from(name), engine: engine.clone(), pre, traffic, balancer, digest };
         // Records that differ from the contract's pass every check before this one.
-        let nothing = Arc::new(Subjects { list: Vec::new(), names: Arc::default(), node: weir_model::NodeIdentity::default() });
+        let nothing =
+            Arc::new(Subjects { list: Vec::new(), names: Arc::default(), node: weir_model::NodeIdentity::default() });
         Instance::start(&policy, nothing, None).map_err(|problem| LoadError::Trial(problem.message))?.try_roles()?;
         Ok(policy)
     }
@@ -194,6 +195,7 @@ fn check_imports(engine: &Engine, component: &Component) -> Result<(), LoadError
 }
 
 fn exports(engine: &Engine, component: &Component) -> String {
-    let names: Vec<String> = component.component_type().exports(&engine.wasm).map(|(name, _)| name.to_owned()).collect();
+    let names: Vec<String> =
+        component.component_type().exports(&engine.wasm).map(|(name, _)| name.to_owned()).collect();
     if names.is_empty() { "nothing".to_owned() } else { names.join(", ") }
 }

@@ -6,7 +6,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use weir_model::{Backend, Conditions, Decision, IndexFunction, MAX_SLOTS, ObjectKey, Origin, Port, PortKey, Ring, Route, ServiceId, Store};
+use weir_model::{
+    Backend, Conditions, Decision, IndexFunction, MAX_SLOTS, ObjectKey, Origin, Port, PortKey, Ring, Route, ServiceId,
+    Store,
+};
 
 use crate::call::Problem;
 use crate::catalog::{Catalog, Pair};
@@ -169,7 +172,8 @@ impl Decider {
         let all: Vec<usize> = (0..subjects.list.len()).collect();
         let mut helpless = Vec::new();
         for (at, answer) in ask::ask(subjects, &all, |at| &pairs[at], decisions) {
-            let (key, policies) = (subjects.list[at].port.key, [pairs[at].traffic.digest(), pairs[at].balancer.digest()]);
+            let (key, policies) =
+                (subjects.list[at].port.key, [pairs[at].traffic.digest(), pairs[at].balancer.digest()]);
             match answer {
                 Some(decision) => {
                     let decision = Arc::new(decision);
@@ -202,7 +206,8 @@ impl Decider {
     fn last_good(&self, subject: &Subject) -> Option<Decision> {
         let last = &self.remembered.get(&subject.port.key)?.decision;
         let exists = |backend: &Backend| {
-            let found = |endpoint: &&weir_model::Endpoint| (endpoint.address, endpoint.port) == (backend.address, backend.port);
+            let found =
+                |endpoint: &&weir_model::Endpoint| (endpoint.address, endpoint.port) == (backend.address, backend.port);
             subject.port.endpoints.iter().any(|endpoint| found(&endpoint))
         };
         let alive: Vec<bool> = last.backends.iter().map(exists).collect();

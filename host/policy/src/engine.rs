@@ -39,7 +39,8 @@ impl Engine {
     pub fn new(limits: Limits) -> Result<Self, std::io::Error> {
         let wasm = wasmtime::Engine::new(&config()).map_err(std::io::Error::other)?;
         let mut linker = Linker::new(&wasm);
-        bindings::Policy::add_to_linker::<_, HasSelf<HostState>>(&mut linker, |state| state).map_err(std::io::Error::other)?;
+        bindings::Policy::add_to_linker::<_, HasSelf<HostState>>(&mut linker, |state| state)
+            .map_err(std::io::Error::other)?;
         let ticked = wasm.weak();
         thread::Builder::new().name("policy-clock".to_owned()).spawn(move || {
             while let Some(engine) = ticked.upgrade() {

@@ -43,7 +43,12 @@ pub(crate) struct HostState {
 }
 
 impl HostState {
-    pub(crate) fn new(policy: Arc<str>, limits: Limits, subjects: Arc<Subjects>, rings: Option<Arc<Vec<Members>>>) -> Self {
+    pub(crate) fn new(
+        policy: Arc<str>,
+        limits: Limits,
+        subjects: Arc<Subjects>,
+        rings: Option<Arc<Vec<Members>>>,
+    ) -> Self {
         Self { guard: Guard::new(limits), policy, subjects, rings, lines: 0, bytes: 0 }
     }
 
@@ -86,11 +91,13 @@ impl snapshot::HostView for HostState {
     }
 
     fn endpoint_node(&mut self, _: Resource<View>, port: u32, endpoint: u32) -> String {
-        self.endpoint(port, endpoint).map_or_else(String::new, |endpoint| self.subjects.names.get(endpoint.node).to_owned())
+        self.endpoint(port, endpoint)
+            .map_or_else(String::new, |endpoint| self.subjects.names.get(endpoint.node).to_owned())
     }
 
     fn endpoint_zone(&mut self, _: Resource<View>, port: u32, endpoint: u32) -> String {
-        self.endpoint(port, endpoint).map_or_else(String::new, |endpoint| self.subjects.names.get(endpoint.zone).to_owned())
+        self.endpoint(port, endpoint)
+            .map_or_else(String::new, |endpoint| self.subjects.names.get(endpoint.zone).to_owned())
     }
 
     fn node_name(&mut self, _: Resource<View>) -> String {

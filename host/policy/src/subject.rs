@@ -60,6 +60,7 @@ struct Mix(u64);
 impl Mix {
     fn eat(&mut self, value: u64) {
         let product = u128::from(self.0 ^ value).wrapping_mul(0xd6e8_feb8_6659_fd93_a076_1d64_78bd_642f);
-        self.0 = u64::try_from(product >> 64 & u128::from(u64::MAX)).unwrap_or_default() ^ self.0.rotate_left(23) ^ value;
+        self.0 =
+            u64::try_from(product >> 64 & u128::from(u64::MAX)).unwrap_or_default() ^ self.0.rotate_left(23) ^ value;
     }
 }

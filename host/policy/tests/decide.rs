@@ -104,15 +104,50 @@ fn traffic_policy_by_the_rules_of_kubernetes() {
     use TrafficPolicy as T;
     type Case<'a> = (&'a str, T, T, &'a [(u8, bool, Conditions)], (&'a [u8], &'a [u8]), (Route, Route, bool));
     let cases: &[Case<'_>] = &[
-        ("plain", T::Cluster, T::Cluster, &[(1, true, ready()), (2, false, ready())], (&[1, 2], &[]), (Cluster, Cluster, false)),
+        (
+            "plain",
+            T::Cluster,
+            T::Cluster,
+            &[(1, true, ready()), (2, false, ready())],
+            (&[1, 2], &[]),
+            (Cluster, Cluster, false),
+        ),
         ("nobody", T::Cluster, T::Cluster, &[], (&[], &[]), (Reject, Reject, false)),
         ("unready", T::Cluster, T::Local, &[(1, true, Conditions::default())], (&[], &[]), (Reject, Reject, false)),
-        ("local", T::Cluster, T::Local, &[(1, true, ready()), (2, false, ready())], (&[1, 2], &[1]), (Cluster, Local, true)),
+        (
+            "local",
+            T::Cluster,
+            T::Local,
+            &[(1, true, ready()), (2, false, ready())],
+            (&[1, 2], &[1]),
+            (Cluster, Local, true),
+        ),
         ("none local", T::Cluster, T::Local, &[(2, false, ready())], (&[2], &[]), (Cluster, Drop, true)),
-        ("internal local", T::Local, T::Cluster, &[(1, true, ready()), (2, false, ready())], (&[1, 2], &[1]), (Local, Cluster, false)),
+        (
+            "internal local",
+            T::Local,
+            T::Cluster,
+            &[(1, true, ready()), (2, false, ready())],
+            (&[1, 2], &[1]),
+            (Local, Cluster, false),
+        ),
         ("internal, none local", T::Local, T::Cluster, &[(2, false, ready())], (&[2], &[]), (Drop, Cluster, false)),
-        ("only terminating", T::Cluster, T::Cluster, &[(1, true, terminating()), (2, false, Conditions::TERMINATING)], (&[1], &[]), (Cluster, Cluster, false)),
-        ("local terminating", T::Cluster, T::Local, &[(1, true, terminating()), (2, false, ready())], (&[2], &[1]), (Cluster, Local, true)),
+        (
+            "only terminating",
+            T::Cluster,
+            T::Cluster,
+            &[(1, true, terminating()), (2, false, Conditions::TERMINATING)],
+            (&[1], &[]),
+            (Cluster, Cluster, false),
+        ),
+        (
+            "local terminating",
+            T::Cluster,
+            T::Local,
+            &[(1, true, terminating()), (2, false, ready())],
+            (&[2], &[1]),
+            (Cluster, Local, true),
+        ),
     ];
     for (name, internal, external, endpoints, (cluster, local), (to_internal, to_external, short_cut)) in cases {
         let spec = ServiceSpec { internal_policy: *internal, external_policy: *external, ..service("web", None) };
@@ -146,7 +181,8 @@ fn balancers_spread_as_they_say() {
 #[test]
 fn settings_that_make_no_sense_name_the_field_and_fall_back() {
     let mut bench = Bench::new(Limits::default(), &[]);
-    let spec = ServiceSpec { policy_settings: Some(r#"{"by-nodes": {}}"#.to_owned()), ..service("web", Some("weighted")) };
+    let spec =
+        ServiceSpec { policy_settings: Some(r#"{"by-nodes": {}}"#.to_owned()), ..service("web", Some("weighted")) };
     bench.apply(spec, &[(1, true, ready())]);
     let decisions = bench.decide();
     let failure = decisions.failures.first().expect("a failure");
@@ -180,7 +216,9 @@ fn unchanged_input_is_not_asked_again_and_answers_are_equal() {
         bench.apply(service("web", Some("weighted")), &[(1, true, ready()), (2, false, ready())]);
         bench.decide()
     };
-    let fuel = |decisions: &Decisions| decisions.stats.iter().map(|(name, stats)| (name.clone(), stats.fuel)).collect::<Vec<_>>();
+    let fuel = |decisions: &Decisions| {
+        decisions.stats.iter().map(|(name, stats)| (name.clone(), stats.fuel)).collect::<Vec<_>>()
+    };
     assert_eq!(first.ports, elsewhere.ports);
     assert_eq!(fuel(&first), fuel(&elsewhere), "fuel must be the same on every node");
 }

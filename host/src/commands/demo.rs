@@ -76,7 +76,11 @@ pub(crate) fn run(args: &DemoArgs) -> anyhow::Result<()> {
 }
 
 /// Takes an endpoint away while connections come in, and shows what was sent and who answers now.
-fn live_change(scene: &Scene, pipeline: &mut crate::pipeline::Pipeline<Kernel>, loaded: &Loaded) -> anyhow::Result<bool> {
+fn live_change(
+    scene: &Scene,
+    pipeline: &mut crate::pipeline::Pipeline<Kernel>,
+    loaded: &Loaded,
+) -> anyhow::Result<bool> {
     let (service, gone) = CHANGED;
     let Some(slice) = loaded.slices.iter().find(|slice| slice.service.name == service) else { return Ok(true) };
     let Some(target) = scene.cluster_ip(loaded, service) else { return Ok(true) };
@@ -94,7 +98,11 @@ fn live_change(scene: &Scene, pipeline: &mut crate::pipeline::Pipeline<Kernel>, 
     }
     let tally = weir_testbed::Tally::repeat(scene.client(), CALLS, call);
     println!("  decided in {:?}, committed in {:?}", outcome.timings.decide, outcome.timings.commit);
-    println!("  {} connections meanwhile, {} failed", report.tally.answered() + report.tally.failed(), report.tally.failed());
+    println!(
+        "  {} connections meanwhile, {} failed",
+        report.tally.answered() + report.tally.failed(),
+        report.tally.failed()
+    );
     println!("  {CALLS} connections afterwards: {}", table::shares(&tally));
     Ok(report.tally.failed() == 0 && tally.answers.len() + 1 == slice.endpoints.len())
 }

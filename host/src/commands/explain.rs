@@ -97,7 +97,8 @@ fn owner(pipeline: &Pipeline<Memory>, packet: &Packet) -> Option<Owner> {
     let facts = pipeline.installed().node();
     let here = |frontend: &&Frontend| is_at(frontend, facts, packet);
     let (plan, frontend) = pipeline.installed().plans().find_map(|plan| {
-        let fits = plan.protocol() == packet.protocol && plan.family() == weir_model::Family::of(packet.destination.ip());
+        let fits =
+            plan.protocol() == packet.protocol && plan.family() == weir_model::Family::of(packet.destination.ip());
         fits.then(|| plan.frontends.iter().find(here)).flatten().map(|frontend| (plan, frontend))
     })?;
     let decision = pipeline.decision(&plan.key)?;
@@ -128,19 +129,23 @@ fn is_at(frontend: &Frontend, facts: &NodeFacts, packet: &Packet) -> bool {
 }
 
 fn treatment(plan: &PortPlan, frontend: &Frontend) -> String {
-    let endpoints = |ring: &Option<weir_plan::PlanRing>| ring.as_ref().map_or(0, |ring| {
-        let mut slots = ring.slots.clone();
-        slots.sort_unstable();
-        slots.dedup();
-        slots.len()
-    });
+    let endpoints = |ring: &Option<weir_plan::PlanRing>| {
+        ring.as_ref().map_or(0, |ring| {
+            let mut slots = ring.slots.clone();
+            slots.sort_unstable();
+            slots.dedup();
+            slots.len()
+        })
+    };
     let (cluster, local) = (endpoints(&plan.cluster), endpoints(&plan.local));
     let short = |short_cut| if short_cut { "; pods and this node reach all endpoints" } else { "" };
     match frontend.treatment {
         Treatment::Cluster => format!("{cluster} endpoints of the cluster"),
         Treatment::Local => format!("{local} endpoints on this node"),
         Treatment::ExternalCluster => format!("{cluster} endpoints of the cluster, masqueraded"),
-        Treatment::ExternalLocal { short_cut } => format!("{local} endpoints on this node, source kept{}", short(short_cut)),
+        Treatment::ExternalLocal { short_cut } => {
+            format!("{local} endpoints on this node, source kept{}", short(short_cut))
+        }
         Treatment::Drop { short_cut } => format!("dropped, as no endpoint is on this node{}", short(short_cut)),
         Treatment::Reject => "rejected, as there is no endpoint".to_owned(),
     }
@@ -169,7 +174,11 @@ fn text(explanation: &Explanation) -> Result<String, std::fmt::Error> {
         writeln!(out, "  {:>5.1} %  {}{masqueraded}", ending.share * 100.0, ending.verdict)?;
     }
     if let Some(first) = explanation.outcomes.first() {
-        writeln!(out, "\nthe rules on the way{}:", if explanation.outcomes.len() > 1 { " (of the first)" } else { "" })?;
+        writeln!(
+            out,
+            "\nthe rules on the way{}:",
+            if explanation.outcomes.len() > 1 { " (of the first)" } else { "" }
+        )?;
         if first.rules.is_empty() {
             writeln!(out, "  none of Weir's")?;
         }

@@ -32,7 +32,13 @@ impl FamilyWork {
     }
 
     /// Notes that the element held `before` and now holds `after`.
-    pub(super) fn change(&mut self, set: SetName, key: ElementKey, before: Option<ElementKey>, after: Option<ElementKey>) {
+    pub(super) fn change(
+        &mut self,
+        set: SetName,
+        key: ElementKey,
+        before: Option<ElementKey>,
+        after: Option<ElementKey>,
+    ) {
         self.elements.entry((set, key)).or_insert((before, None)).1 = after;
     }
 

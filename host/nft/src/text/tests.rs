@@ -243,7 +243,9 @@ fn every_class(family: Family) -> Table {
     let mut table = crate::base_ruleset(&node).tables.remove(&family).unwrap();
     for node_port in [false, true] {
         for role in [Role::Plain, Role::Masquerade, Role::ShortCut] {
-            for (index, affinity_seconds) in [(Random, 0), (RoundRobin, 0), (SourceHash, 0), (FlowHash, 0), (Random, 60)] {
+            for (index, affinity_seconds) in
+                [(Random, 0), (RoundRobin, 0), (SourceHash, 0), (FlowHash, 0), (Random, 60)]
+            {
                 // The nft tool aborts on the IPv6 forms of these (netlink_linearize.c: dreg < reg_low).
                 if family == Family::V6 && (matches!(index, SourceHash | FlowHash) || affinity_seconds > 0) {
                     continue;

@@ -41,7 +41,13 @@ pub(super) fn ask<'a>(
     answers
 }
 
-fn assemble(subject: &Subject, eligible: Eligible, cluster: Option<Ring>, local: Option<Ring>, pair: &Pair) -> Decision {
+fn assemble(
+    subject: &Subject,
+    eligible: Eligible,
+    cluster: Option<Ring>,
+    local: Option<Ring>,
+    pair: &Pair,
+) -> Decision {
     Decision {
         backends: subject.port.endpoints.iter().map(backend).collect(),
         cluster,
@@ -55,7 +61,10 @@ fn assemble(subject: &Subject, eligible: Eligible, cluster: Option<Ring>, local:
 }
 
 /// Positions (in `asked`) that share a policy, policy by policy.
-fn groups<'p>(count: usize, policy_of: impl Fn(usize) -> Option<&'p Arc<Policy>>) -> Vec<(&'p Arc<Policy>, Vec<usize>)> {
+fn groups<'p>(
+    count: usize,
+    policy_of: impl Fn(usize) -> Option<&'p Arc<Policy>>,
+) -> Vec<(&'p Arc<Policy>, Vec<usize>)> {
     let mut groups: BTreeMap<*const Policy, usize> = BTreeMap::new();
     let mut found: Vec<(&Arc<Policy>, Vec<usize>)> = Vec::new();
     for at in 0..count {
@@ -201,7 +210,9 @@ fn traffic_round<'a>(
             });
             match checked {
                 Ok(answer) => eligible[members[at]] = Some(answer),
-                Err(problem) => decisions.failures.push(named_failure(subject(at), &subjects.names, &policy.name, problem)),
+                Err(problem) => {
+                    decisions.failures.push(named_failure(subject(at), &subjects.names, &policy.name, problem));
+                }
             }
         }
     }
@@ -225,7 +236,10 @@ fn conditions(conditions: weir_model::Conditions) -> types::Conditions {
     if conditions == (C::READY | C::SERVING) {
         return types::Conditions::READY | types::Conditions::SERVING;
     }
-    PAIRS.into_iter().filter(|(flag, _)| conditions.has(*flag)).fold(types::Conditions::empty(), |all, (_, flag)| all | flag)
+    PAIRS
+        .into_iter()
+        .filter(|(flag, _)| conditions.has(*flag))
+        .fold(types::Conditions::empty(), |all, (_, flag)| all | flag)
 }
 
 /// The cluster and the local ring of a subject, where it has them; `None` when the balancer failed for one.

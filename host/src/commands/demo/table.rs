@@ -16,8 +16,7 @@ use super::scene::Scene;
 use crate::pipeline::Pipeline;
 
 /// What the columns mean.
-pub(super) const HEAD: &str =
-    " Service port                     reached at                from     balancer     expected→seen; the client as the backends saw it";
+pub(super) const HEAD: &str = " Service port                     reached at                from     balancer     expected→seen; the client as the backends saw it";
 
 /// How far a share may be from the expected one: with 300 connections, one in a million honest runs is.
 const TOLERANCE: f64 = 0.15;
@@ -99,13 +98,15 @@ impl Row {
 
     pub(super) fn as_expected(&self) -> bool {
         if self.refused {
-            return self.tally.failures.keys().all(|failure| *failure == Failure::Refused) && self.tally.answered() == 0;
+            return self.tally.failures.keys().all(|failure| *failure == Failure::Refused)
+                && self.tally.answered() == 0;
         }
         if self.tally.failed() > 0 {
             return false;
         }
         if self.affinity {
-            return self.tally.answers.len() == 1 && self.tally.answers.keys().all(|name| self.expected.contains_key(name));
+            return self.tally.answers.len() == 1
+                && self.tally.answers.keys().all(|name| self.expected.contains_key(name));
         }
         let close = |(name, share): (&String, &f64)| (share_of(&self.tally, name) - share).abs() < TOLERANCE;
         self.expected.iter().all(close) && self.tally.answers.keys().all(|name| self.expected.contains_key(name))
@@ -137,7 +138,8 @@ impl fmt::Display for Row {
 
 /// Who answered how often, in words.
 pub(super) fn shares(tally: &Tally) -> String {
-    let all: Vec<String> = tally.answers.keys().map(|name| format!("{} {:.0} %", short(name), share_of(tally, name) * 100.0)).collect();
+    let all: Vec<String> =
+        tally.answers.keys().map(|name| format!("{} {:.0} %", short(name), share_of(tally, name) * 100.0)).collect();
     all.join(", ")
 }
 
