@@ -94,6 +94,11 @@ impl Catalog {
         })
     }
 
+    /// Who decides where a Service names nobody, or a policy that is not there.
+    pub(crate) fn default(&self) -> &Pair {
+        &self.default
+    }
+
     /// Who decides where a policy fails.
     pub(crate) fn fallback(&self) -> &Pair {
         &self.fallback

@@ -120,7 +120,7 @@ impl Decider {
         let asked = store.names().get(service.policy);
         let (pair, unknown) = match self.catalog.pair(asked) {
             Ok(pair) => (pair, None),
-            Err(unknown) => (self.catalog.fallback().clone(), Some(unknown.to_string())),
+            Err(unknown) => (self.catalog.default().clone(), Some(unknown.to_string())),
         };
         let policies = [pair.traffic.digest(), pair.balancer.digest()];
         for port in ports {

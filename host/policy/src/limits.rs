@@ -74,6 +74,11 @@ pub enum FailureReason {
 }
 
 impl FailureReason {
+    /// Whether finding it out took a policy's whole allowance.
+    pub(crate) fn is_costly(self) -> bool {
+        matches!(self, Self::Fuel | Self::Deadline | Self::Memory)
+    }
+
     /// The stable word.
     #[must_use]
     pub fn as_str(self) -> &'static str {

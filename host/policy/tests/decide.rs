@@ -222,3 +222,17 @@ fn unchanged_input_is_not_asked_again_and_answers_are_equal() {
     assert_eq!(first.ports, elsewhere.ports);
     assert_eq!(fuel(&first), fuel(&elsewhere), "fuel must be the same on every node");
 }
+
+#[test]
+fn a_policy_that_spins_on_every_port_does_not_hold_up_the_sync() {
+    let mut bench = Bench::new(Limits::default(), &[("spin", weir_bad_guests::SPIN)]);
+    for number in 0..2_000 {
+        bench.apply(service(&format!("web-{number}"), Some("spin")), &[(1, true, ready())]);
+    }
+    let start = std::time::Instant::now();
+    let decisions = bench.decide();
+    assert_eq!((decisions.ports.len(), decisions.failures.len()), (2_000, 2_000));
+    assert!(decisions.ports.iter().all(|(_, decision)| decision.cluster.is_some()), "everybody is served");
+    let spin = decisions.stats.get("spin").expect("it was asked");
+    assert!(spin.calls < 20, "asked {} times in {:?}", spin.calls, start.elapsed());
+}

@@ -20,6 +20,10 @@ use crate::subject::{Subject, Subjects};
 /// Most endpoints in one call: keeps what a policy must hold at once independent of the cluster's size.
 const BATCH: usize = 10_000;
 
+/// Ports of one policy that may use up a whole allowance of fuel, time or memory in one sync, each on its own, before
+/// its other ports are not tried any more.
+const COSTLY_FAILURES: u32 = 8;
+
 /// Asks `pair_of` each subject in `asked`. The answer is in the order of `asked`; `None` where a policy failed,
 /// which is then told in `decisions.failures`.
 pub(super) fn ask<'a>(
@@ -123,6 +127,7 @@ fn run<'p, A>(
             other => other,
         }
     };
+    let (mut costly, mut exhausted): (u32, Option<Problem>) = (0, None);
     for batch in batches(sizes) {
         match once(&mut instance, batch.clone()) {
             Ok(given) => answers.extend(given.into_iter().map(Ok)),
@@ -132,10 +137,22 @@ fn run<'p, A>(
             }
             Err(_) => {
                 for at in batch {
-                    let alone = once(&mut start(), at..at + 1);
-                    answers.push(alone.and_then(|mut given| {
+                    // A policy that burns its whole allowance for one port after the other would hold up everybody.
+                    if let Some(problem) = &exhausted {
+                        answers.push(Err(problem.clone()));
+                        continue;
+                    }
+                    let alone = once(&mut start(), at..at + 1).and_then(|mut given| {
                         given.pop().ok_or_else(|| Problem::new(FailureReason::InvalidAnswer, "it gave no answer"))
-                    }));
+                    });
+                    if let Err(problem) = &alone
+                        && problem.reason.is_costly()
+                    {
+                        costly += 1;
+                        let message = format!("not asked, after it failed for {costly} ports: {}", problem.message);
+                        exhausted = (costly == COSTLY_FAILURES).then(|| Problem::new(problem.reason, message));
+                    }
+                    answers.push(alone);
                 }
                 instance = start();
             }
