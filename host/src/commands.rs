@@ -21,8 +21,7 @@ use crate::pipeline::Pipeline;
 /// A pipeline by `config` for a node with those `addresses`, with the built-in policies.
 fn pipeline<D: Dataplane>(config: &Config, addresses: &[IpAddr], dataplane: D) -> anyhow::Result<Pipeline<D>> {
     let engine = Engine::new(Limits::default())?;
-    let catalog =
-        Catalog::new(&engine, &config.policies.traffic, &config.policies.balancer).map_err(anyhow::Error::msg)?;
+    let catalog = Catalog::new(&engine, &config.policies.traffic, &config.policies.balancer)?;
     let store = Store::new(node::identity(config));
     let installed = Installed::new(node::facts(config, addresses));
     Ok(Pipeline::new(store, Decider::new(catalog), installed, dataplane))

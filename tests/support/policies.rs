@@ -17,6 +17,6 @@ pub fn decider() -> anyhow::Result<Decider> {
     }
     let engine = Engine::new(Limits::default()).context("the policy engine does not start")?;
     let DefaultPolicies { traffic, balancer } = DefaultPolicies::default();
-    let catalog = Catalog::new(&engine, &traffic, &balancer).map_err(anyhow::Error::msg)?;
+    let catalog = Catalog::new(&engine, &traffic, &balancer)?;
     Ok(Decider::new(CATALOG.get_or_init(|| catalog).clone()))
 }

@@ -310,24 +310,38 @@ fn endpoints(entry: &Entry, family: Family, spec: &ServicePort) -> Vec<Endpoint>
             (endpoint.conditions, endpoint.weight),
         )
     };
-    // Stable: where all else is equal, the slice that comes first by name wins.
-    found.sort_by_key(better_first);
-    found.dedup_by_key(|endpoint| (endpoint.address, endpoint.port));
+    let place = |endpoint: &Endpoint| (endpoint.address, endpoint.port);
+    // A single slice is often in order already.
+    if !found.is_sorted_by(|one, next| place(one) < place(next)) {
+        // Stable: where all else is equal, the slice that comes first by name wins.
+        found.sort_by_key(better_first);
+        found.dedup_by_key(|endpoint| place(endpoint));
+    }
     number(&mut found);
     found
 }
 
+/// Up to so many endpoints, comparing each with each finds equal numbers faster than sorting does.
+const FEW: usize = 32;
+
 /// Gives every endpoint its number; see [`backend_id`].
 fn number(endpoints: &mut [Endpoint]) {
-    let mut order: Vec<(u32, usize)> =
-        endpoints.iter().enumerate().map(|(at, endpoint)| (backend_id(endpoint.address, endpoint.port), at)).collect();
-    order.sort_unstable();
-    if order.is_sorted_by(|a, b| a.0 < b.0) {
-        for (id, at) in order {
-            endpoints[at].id = id;
-        }
+    for endpoint in endpoints.iter_mut() {
+        endpoint.id = backend_id(endpoint.address, endpoint.port);
+    }
+    let distinct = if endpoints.len() <= FEW {
+        let is_new = |at: usize| endpoints[..at].iter().all(|earlier| earlier.id != endpoints[at].id);
+        (0..endpoints.len()).all(is_new)
+    } else {
+        let mut ids: Vec<u32> = endpoints.iter().map(|endpoint| endpoint.id).collect();
+        ids.sort_unstable();
+        ids.is_sorted_by(|one, next| one < next)
+    };
+    if distinct {
         return;
     }
+    let mut order: Vec<(u32, usize)> = endpoints.iter().map(|endpoint| endpoint.id).zip(0..).collect();
+    order.sort_unstable();
     let mut taken = BTreeSet::new();
     for (mut id, at) in order {
         while !taken.insert(id) {

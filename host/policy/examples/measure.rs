@@ -35,10 +35,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let total = u64::from(services) * u64::from(endpoints);
         let each = |time: Duration| time.as_nanos() as u64 / total.max(1);
         let ports = best(|| ids.iter().for_each(|id| drop(black_box(store.ports(*id)))));
+        let catalog = Catalog::new(&engine, "kubernetes", balancer)?;
         let mut of_policies = Vec::new();
         for _ in 0..ROUNDS {
-            let catalog = Catalog::new(&engine, "kubernetes", balancer)?;
-            let mut decider = Decider::new(catalog);
+            let mut decider = Decider::new(catalog.clone());
             let start = Instant::now();
             let decisions = decider.decide(&store, &ids);
             let time = start.elapsed();
@@ -47,7 +47,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
         of_policies.sort_by_key(|(time, _)| *time);
         let Some((decide, stats)) = of_policies.first() else { continue };
-        let mut decider = Decider::new(Catalog::new(&engine, "kubernetes", balancer)?);
+        let mut decider = Decider::new(catalog);
         decider.decide(&store, &ids);
         let again = best(|| drop(black_box(decider.decide(&store, &ids))));
         println!("{balancer} {}: {services} x {endpoints}", settings.unwrap_or(""));

@@ -1,5 +1,7 @@
 //! The guard on answers: a policy that runs well can still say something that would cut a Service off.
 
+use std::sync::Arc;
+
 use weir_model::{Conditions, IndexFunction, MAX_SLOTS, Ring, Route};
 
 use crate::bindings::exports::weir::policy::{balancer, traffic_policy};
@@ -9,12 +11,12 @@ use crate::subject::Subject;
 /// What a traffic policy said of one port, checked.
 #[derive(Debug)]
 pub(crate) struct Eligible {
-    pub(crate) cluster: Vec<u32>,
-    pub(crate) local: Vec<u32>,
+    /// The cluster list and the list for this node, as positions in the port's list of endpoints.
+    pub(crate) lists: [Vec<u32>; 2],
     pub(crate) internal: Route,
     pub(crate) external: Route,
     pub(crate) short_cut: bool,
-    pub(crate) reason: String,
+    pub(crate) reason: Arc<str>,
 }
 
 /// Longest reason that is kept.
@@ -38,8 +40,6 @@ pub(crate) fn eligible(subject: &Subject, id: u32, answer: traffic_policy::Eligi
     if let Some(at) = answer.local.iter().find(|at| !here(at)) {
         return Err(format!("its local list names endpoint {at}, which is not on this node"));
     }
-    let ready =
-        |flags| subject.port.endpoints.iter().any(|endpoint| endpoint.conditions.has(Conditions::READY | flags));
     // What nobody outside can reach needs no route for outsiders.
     let external = subject.has_external.then_some(answer.external);
     for (name, route) in std::iter::once(("internal", answer.internal)).chain(external.map(|route| ("external", route)))
@@ -51,23 +51,31 @@ pub(crate) fn eligible(subject: &Subject, id: u32, answer: traffic_policy::Eligi
             traffic_policy::Route::Local if answer.local.is_empty() => {
                 return Err(format!("it sends {name} clients to the local list, which is empty"));
             }
-            traffic_policy::Route::Reject if ready(Conditions::default()) => {
+            traffic_policy::Route::Reject if subject.any_ready(Conditions::default()) => {
                 return Err(format!("it rejects {name} clients although an endpoint is ready"));
             }
-            traffic_policy::Route::Drop if ready(Conditions::LOCAL) => {
+            traffic_policy::Route::Drop if subject.any_ready(Conditions::LOCAL) => {
                 return Err(format!("it drops {name} clients although an endpoint on this node is ready"));
             }
             _ => {}
         }
     }
     Ok(Eligible {
-        cluster: answer.cluster,
-        local: answer.local,
+        lists: [answer.cluster, answer.local],
         internal: route(answer.internal),
         external: route(external.unwrap_or(answer.internal)),
         short_cut: answer.short_cut,
-        reason: answer.reason.chars().take(LONGEST_REASON).collect(),
+        reason: reason(&answer.reason),
     })
+}
+
+/// The usual, empty reason costs nothing.
+fn reason(text: &str) -> Arc<str> {
+    match text.char_indices().nth(LONGEST_REASON) {
+        _ if text.is_empty() => Arc::default(),
+        Some((end, _)) => Arc::from(&text[..end]),
+        None => Arc::from(text),
+    }
 }
 
 /// Checks the answer for one ring of `members`, which are positions in the port's list, and turns it into slots
@@ -77,8 +85,10 @@ pub(crate) fn ring(id: u32, members: &[u32], answer: balancer::Spread) -> Result
         return Err(format!("it answered for ring {} when asked for ring {id}", answer.id));
     }
     let too_many = || format!("a ring may have {MAX_SLOTS} slots at most, and {} endpoints need more", members.len());
-    let slots = match answer.share {
-        balancer::Share::Equal => slots::equal(members.len()).ok_or_else(too_many)?,
+    let place = |position: &u32| u16::try_from(*position).map_err(|_| too_many());
+    let mut slots = match answer.share {
+        balancer::Share::Equal if members.len() > MAX_SLOTS => return Err(too_many()),
+        balancer::Share::Equal => (0..).take(members.len()).collect(),
         balancer::Share::Weights(weights) => {
             if weights.len() != members.len() {
                 return Err(format!("it gave {} weights for {} endpoints", weights.len(), members.len()));
@@ -90,8 +100,10 @@ pub(crate) fn ring(id: u32, members: &[u32], answer: balancer::Spread) -> Result
         }
         balancer::Share::Slots(given) => checked_slots(&given, members.len())?,
     };
-    let place = |at: u16| members.get(usize::from(at)).and_then(|position| u16::try_from(*position).ok());
-    let slots = slots.into_iter().map(place).collect::<Option<Vec<u16>>>().ok_or_else(too_many)?;
+    // From positions in the ring to positions in the port's list.
+    for slot in &mut slots {
+        *slot = place(&members[usize::from(*slot)])?;
+    }
     let index = match answer.index {
         balancer::IndexFunction::Random => IndexFunction::Random,
         balancer::IndexFunction::RoundRobin => IndexFunction::RoundRobin,

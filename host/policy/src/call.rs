@@ -6,10 +6,12 @@ use std::time::{Duration, Instant};
 use wasmtime::component::Resource;
 use wasmtime::{Store, Trap};
 
+use crate::answer::Eligible;
 use crate::bindings::exports::weir::policy::{balancer, traffic_policy};
 use crate::bindings::weir::policy::types::PolicyError;
+use crate::clock::Running;
 use crate::compiled::{LoadError, Policy};
-use crate::host::{HostState, Members};
+use crate::host::HostState;
 use crate::limits::FailureReason;
 use crate::subject::Subjects;
 
@@ -33,24 +35,26 @@ pub(crate) struct Cost {
     pub(crate) time: Duration,
 }
 
-/// A fresh instance. After a trap it is of no use.
+/// A fresh instance, for one call: what a policy keeps in its memory must not reach the next one.
 pub(crate) struct Instance<'a> {
     policy: &'a Policy,
     store: Store<HostState>,
     instance: wasmtime::component::Instance,
     pub(crate) cost: Cost,
+    _running: Running,
 }
 
 impl<'a> Instance<'a> {
-    /// Starts one that can look up `subjects`, and `rings` if it is asked as a balancer.
+    /// Starts one that can look up `subjects`, and what may serve them if it is asked as a balancer.
     pub(crate) fn start(
         policy: &'a Policy,
         subjects: Arc<Subjects>,
-        rings: Option<Arc<Vec<Members>>>,
+        eligible: Option<Arc<Vec<Option<Eligible>>>>,
     ) -> Result<Self, Problem> {
         let engine = &policy.engine;
+        let running = engine.clock.run();
         let limits = &engine.limits;
-        let state = HostState::new(policy.name.clone(), limits.clone(), subjects, rings);
+        let state = HostState::new(policy.name.clone(), limits.clone(), subjects, eligible);
         let mut store = Store::new(&engine.wasm, state);
         store.limiter(|state| &mut state.guard);
         store.set_hostcall_fuel(limits.answer);
@@ -59,7 +63,7 @@ impl<'a> Instance<'a> {
         let fuelled = store.set_fuel(limits.fuel);
         let started = fuelled.and_then(|()| policy.pre.instantiate(&mut store));
         match started {
-            Ok(instance) => Ok(Self { policy, store, instance, cost: Cost::default() }),
+            Ok(instance) => Ok(Self { policy, store, instance, cost: Cost::default(), _running: running }),
             Err(error) => Err(problem(&error, store.data().guard.refused, FailureReason::Instantiate)),
         }
     }
@@ -85,7 +89,7 @@ impl<'a> Instance<'a> {
         let Some(indices) = &self.policy.traffic else {
             return Err(Problem::new(FailureReason::Instantiate, "it is no traffic policy"));
         };
-        self.call(endpoints.len(), |store, instance| {
+        self.call(ports.len() + endpoints.len(), |store, instance| {
             indices.load(&mut *store, instance)?.call_decide(store, Resource::new_borrow(0), ports, endpoints)
         })
     }
@@ -100,18 +104,18 @@ impl<'a> Instance<'a> {
         let Some(indices) = &self.policy.balancer else {
             return Err(Problem::new(FailureReason::Instantiate, "it is no balancer"));
         };
-        self.call(ids.len(), |store, instance| {
+        self.call(rings.len() + ids.len(), |store, instance| {
             indices.load(&mut *store, instance)?.call_balance(store, Resource::new_borrow(0), rings, ids, weights)
         })
     }
 
     fn call<T>(
         &mut self,
-        endpoints: usize,
+        size: usize,
         call: impl FnOnce(&mut Store<HostState>, &wasmtime::component::Instance) -> wasmtime::Result<Result<T, PolicyError>>,
     ) -> Result<T, Problem> {
         let engine = &self.policy.engine;
-        let fuel = engine.limits.fuel + engine.limits.fuel_per_endpoint * endpoints as u64;
+        let fuel = engine.limits.fuel + engine.limits.fuel_per_endpoint * size as u64;
         self.store.data_mut().begin_call();
         self.store.set_epoch_deadline(engine.deadline_ticks());
         self.store.set_fuel(fuel).map_err(|error| Problem::new(FailureReason::Instantiate, format!("{error:#}")))?;

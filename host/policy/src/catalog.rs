@@ -25,11 +25,43 @@ pub struct UnknownPolicy {
     pub known: String,
 }
 
-/// The two policies that decide a port.
+/// The built-in policies and the node's defaults do not make a catalog.
+#[derive(Debug, thiserror::Error)]
+pub enum CatalogError {
+    /// A built-in policy does not load: a broken build.
+    #[error("built-in policy {name}: {why}")]
+    BuiltIn {
+        /// The policy.
+        name: &'static str,
+        /// What is wrong with it.
+        #[source]
+        why: LoadError,
+    },
+    /// A default policy is not there.
+    #[error("there is no policy {name:?} to be the default {role}")]
+    NoDefault {
+        /// Its name.
+        name: String,
+        /// What it was meant for.
+        role: Role,
+    },
+    /// A default policy cannot do what it is meant for.
+    #[error("policy {name:?} is no {role}, so it cannot be the default one")]
+    WrongRole {
+        /// Its name.
+        name: String,
+        /// What it was meant for.
+        role: Role,
+    },
+}
+
+/// The two policies that decide a port, and whether each of them sees the settings of the Service.
 #[derive(Clone, Debug)]
 pub(crate) struct Pair {
     pub(crate) traffic: Arc<Policy>,
     pub(crate) balancer: Arc<Policy>,
+    pub(crate) traffic_has_settings: bool,
+    pub(crate) balancer_has_settings: bool,
 }
 
 /// All loaded policies, and which ones serve where a Service asks for none.
@@ -45,18 +77,22 @@ impl Catalog {
     /// The built-in policies, with `traffic` and `balancer` as the node's defaults.
     ///
     /// # Errors
-    /// When a built-in policy does not load (a broken build), or a default is not among them or plays another role;
-    /// the text says which.
-    pub fn new(engine: &Engine, traffic: &str, balancer: &str) -> Result<Self, String> {
+    /// See [`CatalogError`].
+    pub fn new(engine: &Engine, traffic: &str, balancer: &str) -> Result<Self, CatalogError> {
         let mut policies = BTreeMap::new();
         for (name, bytes) in BUILT_IN {
-            let policy = Policy::load(engine, name, bytes).map_err(|why| format!("built-in policy {name}: {why}"))?;
+            let policy = Policy::load(engine, name, bytes).map_err(|why| CatalogError::BuiltIn { name, why })?;
             policies.insert((*name).to_owned(), Arc::new(policy));
         }
-        let find = |name: &str, role| find(&policies, name, role);
-        let default = Pair { traffic: find(traffic, Role::TrafficPolicy)?, balancer: find(balancer, Role::Balancer)? };
-        let fallback =
-            Pair { traffic: find("kubernetes", Role::TrafficPolicy)?, balancer: find("random", Role::Balancer)? };
+        let pair = |traffic, balancer, has_settings| {
+            Ok(Pair {
+                traffic: find(&policies, traffic, Role::TrafficPolicy)?,
+                balancer: find(&policies, balancer, Role::Balancer)?,
+                traffic_has_settings: has_settings,
+                balancer_has_settings: has_settings,
+            })
+        };
+        let (default, fallback) = (pair(traffic, balancer, true)?, pair("kubernetes", "random", false)?);
         Ok(Self { engine: engine.clone(), policies, default, fallback })
     }
 
@@ -66,8 +102,11 @@ impl Catalog {
     /// # Errors
     /// See [`LoadError`].
     pub fn add(&mut self, name: &str, bytes: &[u8]) -> Result<Digest, LoadError> {
-        let policy = Policy::load(&self.engine, name, bytes)?;
-        let digest = policy.digest();
+        let digest = Digest::of(bytes);
+        let policy = match self.policies.values().find(|policy| policy.digest() == digest) {
+            Some(known) => known.renamed(name),
+            None => Policy::load(&self.engine, name, bytes)?,
+        };
         self.policies.insert(name.to_owned(), Arc::new(policy));
         Ok(digest)
     }
@@ -77,8 +116,8 @@ impl Catalog {
         self.policies.values().map(|policy| &**policy)
     }
 
-    /// Who decides where a Service asks for `name`; where that policy plays one role, the node's default plays the
-    /// other.
+    /// Who decides where a Service asks for `name`, which may be empty. Where that policy plays one role, the node's
+    /// default plays the other, without the settings: they are not meant for it.
     pub(crate) fn pair(&self, name: &str) -> Result<Pair, UnknownPolicy> {
         if name.is_empty() {
             return Ok(self.default.clone());
@@ -87,16 +126,19 @@ impl Catalog {
             let known = self.policies.keys().cloned().collect::<Vec<_>>().join(", ");
             return Err(UnknownPolicy { name: name.to_owned(), known });
         };
-        let or = |role, default: &Arc<Policy>| if policy.plays(role) { policy.clone() } else { default.clone() };
-        Ok(Pair {
-            traffic: or(Role::TrafficPolicy, &self.default.traffic),
-            balancer: or(Role::Balancer, &self.default.balancer),
-        })
+        let mut pair = self.without_settings();
+        if policy.plays(Role::TrafficPolicy) {
+            (pair.traffic, pair.traffic_has_settings) = (policy.clone(), true);
+        }
+        if policy.plays(Role::Balancer) {
+            (pair.balancer, pair.balancer_has_settings) = (policy.clone(), true);
+        }
+        Ok(pair)
     }
 
-    /// Who decides where a Service names nobody, or a policy that is not there.
-    pub(crate) fn default(&self) -> &Pair {
-        &self.default
+    /// The node's defaults where settings are meant for somebody else.
+    pub(crate) fn without_settings(&self) -> Pair {
+        Pair { traffic_has_settings: false, balancer_has_settings: false, ..self.default.clone() }
     }
 
     /// Who decides where a policy fails.
@@ -105,15 +147,40 @@ impl Catalog {
     }
 }
 
-fn find(policies: &BTreeMap<String, Arc<Policy>>, name: &str, role: Role) -> Result<Arc<Policy>, String> {
-    let policy = policies.get(name).ok_or_else(|| format!("there is no policy {name:?} to be the default"))?;
-    let word = match role {
-        Role::TrafficPolicy => "traffic policy",
-        Role::Balancer => "balancer",
-    };
-    if policy.plays(role) {
-        Ok(policy.clone())
-    } else {
-        Err(format!("policy {name:?} is no {word}, so it cannot be the default one"))
+fn find(policies: &BTreeMap<String, Arc<Policy>>, name: &str, role: Role) -> Result<Arc<Policy>, CatalogError> {
+    match policies.get(name) {
+        Some(policy) if policy.plays(role) => Ok(policy.clone()),
+        Some(_) => Err(CatalogError::WrongRole { name: name.to_owned(), role }),
+        None => Err(CatalogError::NoDefault { name: name.to_owned(), role }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Limits;
+
+    #[test]
+    fn the_same_component_is_compiled_once_whatever_it_is_called() {
+        let engine = Engine::new(Limits::default()).expect("an engine");
+        let mut catalog = Catalog::new(&engine, "kubernetes", "random").expect("the built-in policies");
+        let (_, random) = BUILT_IN.iter().find(|(name, _)| *name == "random").expect("random is built in");
+        let digest = catalog.add("mine", random).expect("a policy");
+        let code = |policy: &Policy| policy.pre.component().image_range();
+        let (first, second) = (&catalog.policies["random"], &catalog.policies["mine"]);
+        assert_eq!((code(first), first.digest()), (code(second), digest));
+        assert_eq!((first.name(), second.name()), ("random", "mine"));
+        let apart = Policy::load(&engine, "apart", random).expect("a policy");
+        assert_ne!(code(&apart), code(first), "compiled again, it would be somewhere else");
+    }
+
+    #[test]
+    fn defaults_must_be_there_and_play_their_role() {
+        let engine = Engine::new(Limits::default()).expect("an engine");
+        let error = |traffic, balancer| Catalog::new(&engine, traffic, balancer).expect_err("no catalog");
+        let missing = error("kubernetes", "fastest");
+        assert!(matches!(&missing, CatalogError::NoDefault { name, role: Role::Balancer } if name == "fastest"));
+        let swapped = error("random", "random");
+        assert!(matches!(&swapped, CatalogError::WrongRole { name, role: Role::TrafficPolicy } if name == "random"));
     }
 }

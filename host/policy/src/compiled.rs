@@ -17,6 +17,19 @@ use crate::subject::Subjects;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Digest(pub [u8; 32]);
 
+impl Digest {
+    /// The digest of `bytes`.
+    #[must_use]
+    pub fn of(bytes: &[u8]) -> Self {
+        Self(Sha256::digest(bytes).into())
+    }
+
+    /// The first eight bytes, for hashes of what an answer depends on.
+    pub(crate) fn short(&self) -> u64 {
+        self.0.iter().take(8).fold(0, |short, byte| short << 8 | u64::from(*byte))
+    }
+}
+
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
@@ -36,6 +49,15 @@ pub enum Role {
     TrafficPolicy,
     /// How connections spread.
     Balancer,
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::TrafficPolicy => "traffic policy",
+            Self::Balancer => "balancer",
+        })
+    }
 }
 
 /// Why a component cannot be a policy.
@@ -147,13 +169,26 @@ impl Policy {
         if traffic.is_none() && balancer.is_none() {
             return Err(LoadError::WrongWorld { exports: exports(engine, &component) });
         }
-        let digest = Digest(Sha256::digest(bytes).into());
+        let digest = Digest::of(bytes);
         let policy = Self { name: Arc::from(name), engine: engine.clone(), pre, traffic, balancer, digest };
         // Records that differ from the contract's pass every check before this one.
         let nothing =
             Arc::new(Subjects { list: Vec::new(), names: Arc::default(), node: weir_model::NodeIdentity::default() });
         Instance::start(&policy, nothing, None).map_err(|problem| LoadError::Trial(problem.message))?.try_roles()?;
         Ok(policy)
+    }
+
+    /// The same policy, with the same compiled code, under another name.
+    pub(crate) fn renamed(&self, name: &str) -> Self {
+        let Self { engine, pre, traffic, balancer, digest, .. } = self;
+        Self {
+            name: Arc::from(name),
+            engine: engine.clone(),
+            pre: pre.clone(),
+            traffic: traffic.clone(),
+            balancer: balancer.clone(),
+            digest: *digest,
+        }
     }
 
     /// What logs call it.

@@ -2,31 +2,38 @@
 
 mod ask;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use weir_model::{
-    Backend, Conditions, Decision, IndexFunction, MAX_SLOTS, ObjectKey, Origin, Port, PortKey, Ring, Route, ServiceId,
-    Store,
+    Backend, Conditions, Decision, Endpoint, IndexFunction, MAX_SLOTS, Names, ObjectKey, Origin, Port, PortKey, Ring,
+    Route, ServiceId, Store, TrafficPolicy,
 };
 
+use self::ask::{Patience, Rings};
+use crate::answer::Eligible;
 use crate::call::Problem;
 use crate::catalog::{Catalog, Pair};
+use crate::compiled::Policy;
 use crate::limits::FailureReason;
 use crate::subject::{Subject, Subjects, fingerprint};
+
+/// Most endpoints in one call, a port counting as one more: keeps what a policy must hold at once independent of the
+/// cluster's size, and all that belongs to a call in the processor's caches.
+const BATCH: usize = 10_000;
 
 /// Asks policies, and remembers their last good answers.
 #[derive(Debug)]
 pub struct Decider {
     catalog: Catalog,
-    remembered: BTreeMap<PortKey, Remembered>,
+    remembered: HashMap<ServiceId, Vec<Remembered>>,
 }
 
 /// What a port's policies last said, and of what.
 #[derive(Debug)]
 struct Remembered {
-    policies: [crate::Digest; 2],
+    port: PortKey,
     input: u64,
     decision: Arc<Decision>,
 }
@@ -70,11 +77,29 @@ pub struct Stats {
     pub time: Duration,
 }
 
+/// A sync so far.
+#[derive(Debug, Default)]
+struct Progress {
+    decisions: Decisions,
+    /// By address: a built-in policy and another in its place have the same name.
+    patience: BTreeMap<*const Policy, Patience>,
+}
+
+impl Progress {
+    fn set(&mut self, port: PortKey, decision: Arc<Decision>) {
+        self.decisions.ports.push((port, decision));
+    }
+
+    fn fail(&mut self, failure: Failure) {
+        self.decisions.failures.push(failure);
+    }
+}
+
 impl Decider {
     /// A decider that knows those policies and remembers nothing.
     #[must_use]
     pub fn new(catalog: Catalog) -> Self {
-        Self { catalog, remembered: BTreeMap::new() }
+        Self { catalog, remembered: HashMap::new() }
     }
 
     /// The policies.
@@ -82,152 +107,169 @@ impl Decider {
         &mut self.catalog
     }
 
-    /// The last decision for a port.
+    /// The last good decision for a port.
     #[must_use]
     pub fn decision(&self, port: &PortKey) -> Option<&Arc<Decision>> {
-        self.remembered.get(port).map(|remembered| &remembered.decision)
+        self.remembered(port).map(|remembered| &remembered.decision)
     }
 
     /// Decides every port of `services`. Ports whose input and policies are as they were keep their answer
     /// without a call; ports that are gone are forgotten.
     pub fn decide(&mut self, store: &Store, services: &[ServiceId]) -> Decisions {
-        let mut decisions = Decisions::default();
-        let mut subjects = Subjects::new(store);
-        let mut pairs: Vec<Pair> = Vec::new();
-        let mut inputs: Vec<u64> = Vec::new();
+        let mut progress = Progress::default();
+        progress.decisions.ports.reserve(services.len());
+        let mut batch = Subjects::new(store);
+        let mut size = 0;
         for id in services {
-            let present = self.gather(store, *id, &mut subjects, &mut pairs, &mut inputs, &mut decisions);
-            self.forget_others(*id, &present);
-        }
-        self.answer(&Arc::new(subjects), &pairs, &inputs, &mut decisions);
-        decisions.ports.sort_unstable_by_key(|(key, _)| *key);
-        decisions
-    }
-
-    /// Notes which ports of a Service need an answer; those that do not get their old one at once.
-    fn gather(
-        &self,
-        store: &Store,
-        id: ServiceId,
-        subjects: &mut Subjects,
-        pairs: &mut Vec<Pair>,
-        inputs: &mut Vec<u64>,
-        decisions: &mut Decisions,
-    ) -> Vec<PortKey> {
-        let Some(service) = store.service(id) else { return Vec::new() };
-        let ports = store.ports(id);
-        let present = ports.iter().map(|port| port.key).collect();
-        let asked = store.names().get(service.policy);
-        let (pair, unknown) = match self.catalog.pair(asked) {
-            Ok(pair) => (pair, None),
-            Err(unknown) => (self.catalog.default().clone(), Some(unknown.to_string())),
-        };
-        let policies = [pair.traffic.digest(), pair.balancer.digest()];
-        for port in ports {
-            let subject = Subject {
-                service: service.key.clone(),
-                settings: service.policy_settings,
-                internal: service.internal_policy,
-                external: service.external_policy,
-                has_external: service.is_external(&port.spec),
-                affinity_seconds: service.affinity_seconds,
-                port,
+            let ports = store.ports(*id);
+            self.forget_others(*id, &ports);
+            let Some(service) = store.service(*id) else { continue };
+            let named = store.names().get(service.policy);
+            let (pair, unknown) = match self.catalog.pair(named) {
+                Ok(pair) => (pair, None),
+                Err(unknown) => (self.catalog.without_settings(), Some(unknown.to_string())),
             };
-            if let Some(message) = &unknown {
-                let problem = Problem::new(FailureReason::UnknownPolicy, message.clone());
-                decisions.failures.push(failure(&subject, &Arc::from(asked), problem, store));
-            }
-            let input = fingerprint(&subject);
-            match self.remembered.get(&subject.port.key) {
-                Some(last) if last.input == input && last.policies == policies => {
-                    decisions.ports.push((subject.port.key, last.decision.clone()));
+            for port in ports {
+                let input = fingerprint(service, &pair, &port);
+                let key = port.key;
+                let known = self.remembered(&key).filter(|last| last.input == input);
+                let known = known.map(|last| last.decision.clone());
+                if let Some(message) = &unknown {
+                    let problem = Problem::new(FailureReason::UnknownPolicy, message.clone());
+                    progress.fail(failure(&service.key, &port, store.names(), &Arc::from(named), problem));
                 }
-                _ => {
-                    subjects.list.push(subject);
-                    pairs.push(pair.clone());
-                    inputs.push(input);
+                if let Some(decision) = known {
+                    progress.set(key, decision);
+                    continue;
                 }
+                let more = 1 + port.endpoints.len();
+                if size > 0 && size + more > BATCH {
+                    self.answer(std::mem::replace(&mut batch, Subjects::new(store)), &mut progress);
+                    size = 0;
+                }
+                size += more;
+                batch.list.push(Subject::new(service, pair.clone(), port, input));
             }
         }
-        present
+        self.answer(batch, &mut progress);
+        progress.decisions.ports.sort_unstable_by_key(|(key, _)| *key);
+        progress.decisions
     }
 
-    fn forget_others(&mut self, id: ServiceId, present: &[PortKey]) {
-        let first = PortKey {
-            service: id,
-            name: weir_model::NameId(0),
-            protocol: weir_model::Protocol::Tcp,
-            family: weir_model::Family::V4,
-        };
-        let of_service = self.remembered.range(first..).map(|(key, _)| *key).take_while(|key| key.service == id);
-        let gone: Vec<PortKey> = of_service.filter(|key| !present.contains(key)).collect();
-        for key in gone {
-            self.remembered.remove(&key);
+    fn remembered(&self, port: &PortKey) -> Option<&Remembered> {
+        self.remembered.get(&port.service)?.iter().find(|remembered| remembered.port == *port)
+    }
+
+    fn remember(&mut self, port: PortKey, input: u64, decision: Arc<Decision>) {
+        let of_service = self.remembered.entry(port.service).or_default();
+        match of_service.iter_mut().find(|remembered| remembered.port == port) {
+            Some(known) => (known.input, known.decision) = (input, decision),
+            None => of_service.push(Remembered { port, input, decision }),
         }
     }
 
-    /// Asks for every subject: its own policies, then, where they fail and have no last good answer, the built-in
-    /// ones, then nobody.
-    fn answer(&mut self, subjects: &Arc<Subjects>, pairs: &[Pair], inputs: &[u64], decisions: &mut Decisions) {
+    /// Forgets all ports of a Service but those.
+    fn forget_others(&mut self, id: ServiceId, ports: &[Port]) {
+        if ports.is_empty() {
+            self.remembered.remove(&id);
+        } else if let Some(of_service) = self.remembered.get_mut(&id) {
+            of_service.retain(|remembered| ports.iter().any(|port| port.key == remembered.port));
+        }
+    }
+
+    /// Asks for every subject: its own policies, then, where one fails and there is no last good answer, the built-in
+    /// ones in the place of those that failed, then nobody.
+    fn answer(&mut self, subjects: Subjects, progress: &mut Progress) {
+        let subjects = &Arc::new(subjects);
         let all: Vec<usize> = (0..subjects.list.len()).collect();
+        let mut eligible: Vec<Option<Eligible>> = all.iter().map(|_| None).collect();
+        ask::traffic(subjects, &all, |subject| &subject.pair.traffic, &mut eligible, progress);
+        let eligible = Arc::new(eligible);
+        let rings = ask::rings(subjects, &all, |subject| &subject.pair.balancer, &eligible, progress);
         let mut helpless = Vec::new();
-        for (at, answer) in ask::ask(subjects, &all, |at| &pairs[at], decisions) {
-            let (key, policies) =
-                (subjects.list[at].port.key, [pairs[at].traffic.digest(), pairs[at].balancer.digest()]);
-            match answer {
-                Some(decision) => {
-                    let decision = Arc::new(decision);
-                    let remembered = Remembered { policies, input: inputs[at], decision: decision.clone() };
-                    self.remembered.insert(key, remembered);
-                    decisions.ports.push((key, decision));
-                }
-                None => match self.last_good(&subjects.list[at]) {
-                    Some(decision) => decisions.ports.push((key, Arc::new(decision))),
-                    None => helpless.push(at),
-                },
+        for (at, rings) in rings.into_iter().enumerate() {
+            let subject = &subjects.list[at];
+            let key = subject.port.key;
+            if let (Some(eligible), Some(rings)) = (&eligible[at], rings) {
+                let Pair { traffic, balancer, .. } = &subject.pair;
+                let origin = Origin::Policy { traffic: traffic.name.clone(), balancer: balancer.name.clone() };
+                let decision = Arc::new(assemble(subject, eligible, rings, origin));
+                self.remember(key, subject.input, decision.clone());
+                progress.set(key, decision);
+            } else if let Some(decision) = self.last_good(subject) {
+                progress.set(key, Arc::new(decision));
+            } else {
+                helpless.push(at);
             }
         }
         if helpless.is_empty() {
             return;
         }
         let fallback = self.catalog.fallback();
-        for (at, answer) in ask::ask(subjects, &helpless, |_| fallback, decisions) {
+        let mut eligible = Arc::into_inner(eligible).expect("no instance outlives its call");
+        let undecided: Vec<usize> = helpless.iter().copied().filter(|at| eligible[*at].is_none()).collect();
+        ask::traffic(subjects, &undecided, |_| &fallback.traffic, &mut eligible, progress);
+        let eligible = Arc::new(eligible);
+        let rings = ask::rings(subjects, &helpless, |_| &fallback.balancer, &eligible, progress);
+        for (at, rings) in helpless.into_iter().zip(rings) {
             let subject = &subjects.list[at];
-            let mut decision = answer.unwrap_or_else(|| last_resort(&subject.port));
-            if decision.origin != Origin::LastResort {
-                decision.origin = Origin::Fallback(fallback.balancer.name.clone());
-            }
-            decisions.ports.push((subject.port.key, Arc::new(decision)));
+            let decision = match (&eligible[at], rings) {
+                (Some(eligible), Some(rings)) => {
+                    assemble(subject, eligible, rings, Origin::Fallback(fallback.balancer.name.clone()))
+                }
+                _ => last_resort(&subject.port),
+            };
+            progress.set(subject.port.key, Arc::new(decision));
         }
     }
 
-    /// The last good answer less the endpoints that no longer exist; `None` when that leaves a list empty that
-    /// clients are sent to.
+    /// The last good answer less the endpoints that cannot serve any more. `None` when that leaves a list empty that
+    /// clients are sent to, or when it turns clients away who could be served by now.
     fn last_good(&self, subject: &Subject) -> Option<Decision> {
-        let last = &self.remembered.get(&subject.port.key)?.decision;
-        let exists = |backend: &Backend| {
-            let found =
-                |endpoint: &&weir_model::Endpoint| (endpoint.address, endpoint.port) == (backend.address, backend.port);
-            subject.port.endpoints.iter().any(|endpoint| found(&endpoint))
+        let last = &self.remembered(&subject.port.key)?.decision;
+        let endpoints = &subject.port.endpoints;
+        let any_ready = subject.any_ready(Conditions::default());
+        let usable = |endpoint: &Endpoint| {
+            !any_ready || [Conditions::READY, Conditions::SERVING].iter().any(|flag| endpoint.conditions.has(*flag))
         };
-        let alive: Vec<bool> = last.backends.iter().map(exists).collect();
+        let can_serve = |backend: &Backend| {
+            let place = |endpoint: &Endpoint| (endpoint.address, endpoint.port);
+            let found = endpoints.binary_search_by_key(&(backend.address, backend.port), place);
+            found.is_ok_and(|at| usable(&endpoints[at]))
+        };
+        let alive: Vec<bool> = last.backends.iter().map(can_serve).collect();
         let thin = |ring: &Ring| {
             let slots: Vec<u16> = ring.slots.iter().copied().filter(|slot| alive[usize::from(*slot)]).collect();
             (!slots.is_empty()).then(|| Ring { slots, ..ring.clone() })
         };
-        let decision = Decision {
-            cluster: last.cluster.as_ref().and_then(thin),
-            local: last.local.as_ref().and_then(thin),
+        let (cluster, local) = (last.cluster.as_ref().and_then(thin), last.local.as_ref().and_then(thin));
+        let justified = |route, scope| match route {
+            Route::Cluster => cluster.is_some(),
+            Route::Local => local.is_some(),
+            Route::Reject => !any_ready,
+            Route::Drop => scope == TrafficPolicy::Local && !subject.any_ready(Conditions::LOCAL),
+        };
+        // Where there is no way in from outside, the external route repeats the internal one.
+        let external = if subject.has_external { subject.external } else { subject.internal };
+        (justified(last.internal, subject.internal) && justified(last.external, external)).then(|| Decision {
+            cluster,
+            local,
             origin: Origin::LastGood,
             ..(**last).clone()
-        };
-        let possible = |route| match route {
-            Route::Cluster => decision.cluster.is_some(),
-            Route::Local => decision.local.is_some(),
-            // Turning clients away is an answer to a state that may be long gone.
-            Route::Reject | Route::Drop => false,
-        };
-        (possible(decision.internal) && possible(decision.external)).then_some(decision)
+        })
+    }
+}
+
+fn assemble(subject: &Subject, eligible: &Eligible, [cluster, local]: Rings, origin: Origin) -> Decision {
+    Decision {
+        backends: subject.port.endpoints.iter().map(backend).collect(),
+        cluster,
+        local,
+        internal: eligible.internal,
+        external: eligible.external,
+        short_cut: eligible.short_cut,
+        reason: eligible.reason.clone(),
+        origin,
     }
 }
 
@@ -255,7 +297,7 @@ fn last_resort(port: &Port) -> Decision {
     }
 }
 
-fn backend(endpoint: &weir_model::Endpoint) -> Backend {
+fn backend(endpoint: &Endpoint) -> Backend {
     Backend {
         address: endpoint.address,
         port: endpoint.port,
@@ -264,13 +306,9 @@ fn backend(endpoint: &weir_model::Endpoint) -> Backend {
     }
 }
 
-fn failure(subject: &Subject, policy: &Arc<str>, problem: Problem, store: &Store) -> Failure {
-    named_failure(subject, store.names(), policy, problem)
-}
-
-fn named_failure(subject: &Subject, names: &weir_model::Names, policy: &Arc<str>, problem: Problem) -> Failure {
-    let name = names.get(subject.port.key.name);
-    let port = if name.is_empty() { subject.port.spec.port.to_string() } else { name.to_owned() };
+fn failure(service: &Arc<ObjectKey>, port: &Port, names: &Names, policy: &Arc<str>, problem: Problem) -> Failure {
+    let name = names.get(port.key.name);
+    let port = if name.is_empty() { port.spec.port.to_string() } else { name.to_owned() };
     let Problem { reason, message } = problem;
-    Failure { service: subject.service.clone(), port, policy: policy.clone(), reason, message }
+    Failure { service: service.clone(), port, policy: policy.clone(), reason, message }
 }

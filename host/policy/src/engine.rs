@@ -3,18 +3,14 @@
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
-use std::thread;
-use std::time::Duration;
 
 use wasmtime::component::{HasSelf, Linker};
 use wasmtime::{Config, OptLevel};
 
 use crate::bindings;
+use crate::clock::{Clock, TICK};
 use crate::host::HostState;
 use crate::limits::Limits;
-
-/// Time between two ticks of the deadline clock.
-const TICK: Duration = Duration::from_millis(10);
 
 /// Compiles and links policies.
 #[derive(Clone)]
@@ -22,6 +18,7 @@ pub struct Engine {
     pub(crate) wasm: wasmtime::Engine,
     pub(crate) linker: Arc<Linker<HostState>>,
     pub(crate) limits: Limits,
+    pub(crate) clock: Arc<Clock>,
 }
 
 impl fmt::Debug for Engine {
@@ -31,8 +28,8 @@ impl fmt::Debug for Engine {
 }
 
 impl Engine {
-    /// An engine whose policies have those limits. Starts the thread that ticks for deadlines; it ends with the
-    /// last clone of the engine.
+    /// An engine whose policies have those limits. Starts the thread that watches their deadlines; it sleeps while
+    /// no policy runs, and ends with the last clone of the engine.
     ///
     /// # Errors
     /// When the processor lacks what wasmtime needs, or a thread cannot be started.
@@ -42,14 +39,12 @@ impl Engine {
         bindings::Policy::add_to_linker::<_, HasSelf<HostState>>(&mut linker, |state| state)
             .map_err(std::io::Error::other)?;
         let ticked = wasm.weak();
-        thread::Builder::new().name("policy-clock".to_owned()).spawn(move || {
-            while let Some(engine) = ticked.upgrade() {
+        let clock = Clock::new(move || {
+            if let Some(engine) = ticked.upgrade() {
                 engine.increment_epoch();
-                drop(engine);
-                thread::sleep(TICK);
             }
         })?;
-        Ok(Self { wasm, linker: Arc::new(linker), limits })
+        Ok(Self { wasm, linker: Arc::new(linker), limits, clock: Arc::new(clock) })
     }
 
     /// The limits of every policy.

@@ -6,6 +6,7 @@ use tracing::{debug, error, info, warn};
 use wasmtime::component::Resource;
 use weir_model::Endpoint;
 
+use crate::answer::Eligible;
 use crate::bindings::weir::policy::log::{self, Level};
 use crate::bindings::weir::policy::{snapshot, types};
 use crate::limits::{Guard, Limits};
@@ -22,22 +23,13 @@ const LOG_BYTES: usize = 64 << 10;
 #[allow(unreachable_pub, reason = "the generated bindings re-export it")]
 pub struct View;
 
-/// A list of endpoints that a balancer is asked about.
-#[derive(Debug)]
-pub(crate) struct Members {
-    /// Position of the subject.
-    pub(crate) subject: u32,
-    /// Positions in the subject's list of endpoints.
-    pub(crate) endpoints: Vec<u32>,
-}
-
 /// The data of one instance.
 pub(crate) struct HostState {
     pub(crate) guard: Guard,
     policy: Arc<str>,
     subjects: Arc<Subjects>,
-    /// Set for a balancer: what its ring numbers mean.
-    rings: Option<Arc<Vec<Members>>>,
+    /// Set for a balancer: what its ring numbers mean, see [`ring_number`].
+    eligible: Option<Arc<Vec<Option<Eligible>>>>,
     lines: u32,
     bytes: usize,
 }
@@ -47,9 +39,9 @@ impl HostState {
         policy: Arc<str>,
         limits: Limits,
         subjects: Arc<Subjects>,
-        rings: Option<Arc<Vec<Members>>>,
+        eligible: Option<Arc<Vec<Option<Eligible>>>>,
     ) -> Self {
-        Self { guard: Guard::new(limits), policy, subjects, rings, lines: 0, bytes: 0 }
+        Self { guard: Guard::new(limits), policy, subjects, eligible, lines: 0, bytes: 0 }
     }
 
     /// Begins a call: the log's allowance is full again.
@@ -57,25 +49,32 @@ impl HostState {
         (self.lines, self.bytes) = (0, 0);
     }
 
-    fn members(&self, id: u32) -> Option<&Members> {
-        self.rings.as_ref()?.get(id as usize)
-    }
-
     fn subject(&self, id: u32) -> Option<&Subject> {
-        let at = if self.rings.is_some() { self.members(id)?.subject } else { id };
+        let at = if self.eligible.is_some() { id / 2 } else { id };
         self.subjects.list.get(at as usize)
     }
 
     fn endpoint(&self, id: u32, at: u32) -> Option<&Endpoint> {
-        let at = if self.rings.is_some() { *self.members(id)?.endpoints.get(at as usize)? } else { at };
+        let at = match &self.eligible {
+            Some(eligible) => *eligible.get(id as usize / 2)?.as_ref()?.lists[id as usize % 2].get(at as usize)?,
+            None => at,
+        };
         self.subject(id)?.port.endpoints.get(at as usize)
     }
+}
+
+/// What a balancer knows a ring by: the subject's position, and 0 for its cluster list or 1 for its local one.
+pub(crate) fn ring_number(subject: u32, list: u32) -> u32 {
+    2 * subject + list
 }
 
 /// A number the call does not know gets an empty answer: nothing a policy asks can hurt.
 impl snapshot::HostView for HostState {
     fn settings(&mut self, _: Resource<View>, port: u32) -> String {
-        self.subject(port).map_or_else(String::new, |subject| self.subjects.names.get(subject.settings).to_owned())
+        let settings = |subject: &Subject| {
+            if self.eligible.is_some() { subject.balancer_settings } else { subject.traffic_settings }
+        };
+        self.subject(port).map_or_else(String::new, |subject| self.subjects.names.get(settings(subject)).to_owned())
     }
 
     fn service_name(&mut self, _: Resource<View>, port: u32) -> String {

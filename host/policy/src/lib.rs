@@ -10,6 +10,7 @@ mod answer;
 mod bindings;
 mod call;
 mod catalog;
+mod clock;
 mod compiled;
 mod decider;
 mod engine;
@@ -18,7 +19,7 @@ mod limits;
 mod slots;
 mod subject;
 
-pub use catalog::{BUILT_IN, Catalog, UnknownPolicy};
+pub use catalog::{BUILT_IN, Catalog, CatalogError, UnknownPolicy};
 pub use compiled::{Digest, LoadError, Policy, Role};
 pub use decider::{Decider, Decisions, Failure, Stats};
 pub use engine::Engine;

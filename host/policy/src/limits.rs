@@ -11,7 +11,7 @@ pub struct Limits {
     /// Fuel (about one an instruction) for a call, whatever its size. Fuel is the limit that strikes first, because
     /// it is the same on a fast node and on a slow one.
     pub fuel: u64,
-    /// More fuel for each endpoint of a call.
+    /// More fuel for each port or ring, and each endpoint, of a call.
     pub fuel_per_endpoint: u64,
     /// Time of one call by the clock: the backstop for what fuel does not see.
     pub deadline: Duration,

@@ -5,24 +5,17 @@ use weir_model::MAX_SLOTS;
 /// Slots that hold each of `weights.len()` endpoints in proportion to its weight, as few as keep the proportions
 /// (scaled down where even those are too many, but no endpoint to nothing), and spread so that equal shares of
 /// any stretch of the ring are as even as can be: a counter that walks it never sends a burst to one endpoint.
-/// `None` when every weight is 0, or when there are more endpoints than slots.
+/// `None` when every weight is 0, or when there are more endpoints than slots or than a slot can tell apart.
 pub(crate) fn from_weights(weights: &[u32]) -> Option<Vec<u16>> {
     let weights = reduced(weights)?;
     let mut slots: Vec<(u64, u16)> = Vec::new();
-    for (at, weight) in (0_u16..).zip(&weights) {
+    for (at, weight) in weights.iter().enumerate().filter(|(_, weight)| **weight > 0) {
+        let at = u16::try_from(at).ok()?;
         let step = |turn: u64| ((2 * turn + 1) << 32) / (2 * u64::from(*weight));
         slots.extend((0..u64::from(*weight)).map(|turn| (step(turn), at)));
     }
     slots.sort_unstable();
     Some(slots.into_iter().map(|(_, at)| at).collect())
-}
-
-/// Equal weights, cheaply.
-pub(crate) fn equal(count: usize) -> Option<Vec<u16>> {
-    if count == 0 || count > MAX_SLOTS {
-        return None;
-    }
-    Some((0..u16::try_from(count).ok()?).collect())
 }
 
 fn reduced(weights: &[u32]) -> Option<Vec<u32>> {
@@ -69,6 +62,16 @@ mod tests {
         assert_eq!(slots.len(), 7);
         let longest = slots.chunk_by(|a, b| a == b).map(<[u16]>::len).max();
         assert!(longest <= Some(3), "{slots:?}");
+    }
+
+    #[test]
+    fn positions_that_no_slot_can_hold_are_too_many() {
+        let mut weights = vec![0; 65_536];
+        weights[65_535] = 3;
+        assert_eq!(from_weights(&weights).expect("slots"), [65_535]);
+        weights.push(1);
+        assert_eq!(from_weights(&weights), None);
+        assert_eq!(from_weights(&vec![1; 70_000]), None);
     }
 
     proptest! {

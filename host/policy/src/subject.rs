@@ -2,18 +2,48 @@
 
 use std::sync::Arc;
 
-use weir_model::{NameId, Names, NodeIdentity, ObjectKey, Port, Store, TrafficPolicy};
+use weir_model::{Conditions, NameId, Names, NodeIdentity, ObjectKey, Port, Service, Store, TrafficPolicy};
+
+use crate::catalog::Pair;
 
 /// One port to decide.
 #[derive(Debug)]
 pub(crate) struct Subject {
     pub(crate) port: Port,
     pub(crate) service: Arc<ObjectKey>,
-    pub(crate) settings: NameId,
+    /// The policies that are asked first.
+    pub(crate) pair: Pair,
+    pub(crate) traffic_settings: NameId,
+    pub(crate) balancer_settings: NameId,
     pub(crate) internal: TrafficPolicy,
     pub(crate) external: TrafficPolicy,
     pub(crate) has_external: bool,
     pub(crate) affinity_seconds: u32,
+    /// Its [`fingerprint`].
+    pub(crate) input: u64,
+}
+
+impl Subject {
+    pub(crate) fn new(service: &Service, pair: Pair, port: Port, input: u64) -> Self {
+        let settings = |has| if has { service.policy_settings } else { NameId::default() };
+        Self {
+            service: service.key.clone(),
+            traffic_settings: settings(pair.traffic_has_settings),
+            balancer_settings: settings(pair.balancer_has_settings),
+            pair,
+            internal: service.internal_policy,
+            external: service.external_policy,
+            has_external: service.is_external(&port.spec),
+            affinity_seconds: service.affinity_seconds,
+            port,
+            input,
+        }
+    }
+
+    /// Whether any endpoint is ready and has all flags of `also`.
+    pub(crate) fn any_ready(&self, also: Conditions) -> bool {
+        self.port.endpoints.iter().any(|endpoint| endpoint.conditions.has(Conditions::READY | also))
+    }
 }
 
 /// Ports that are decided together, and the names behind their numbers.
@@ -31,14 +61,22 @@ impl Subjects {
     }
 }
 
-/// A hash of everything the answer for a subject can depend on, besides the policies. Not for enemies: it only
+/// A hash of everything the answer for a port can depend on, the policies included. Not for enemies: it only
 /// saves calls, and a collision would repeat the port's own last answer.
-pub(crate) fn fingerprint(subject: &Subject) -> u64 {
+pub(crate) fn fingerprint(service: &Service, pair: &Pair, port: &Port) -> u64 {
     let mut hash = Mix(0x9e37_79b9_7f4a_7c15);
-    let Subject { port, settings, internal, external, has_external, affinity_seconds, .. } = subject;
-    hash.eat(u64::from(settings.0) << 32 | u64::from(*affinity_seconds));
-    let flags = u64::from(*internal == TrafficPolicy::Local) << 1 | u64::from(*external == TrafficPolicy::Local) << 2;
-    hash.eat(u64::from(port.spec.port) << 16 | flags | u64::from(*has_external));
+    hash.eat(pair.traffic.digest().short());
+    hash.eat(pair.balancer.digest().short());
+    hash.eat(u64::from(service.policy_settings.0) << 32 | u64::from(service.affinity_seconds));
+    let flags = [
+        service.internal_policy == TrafficPolicy::Local,
+        service.external_policy == TrafficPolicy::Local,
+        service.is_external(&port.spec),
+        pair.traffic_has_settings,
+        pair.balancer_has_settings,
+    ];
+    let flags = flags.into_iter().fold(0, |flags, flag| flags << 1 | u64::from(flag));
+    hash.eat(u64::from(port.spec.port) << 16 | flags);
     for endpoint in &port.endpoints {
         match endpoint.address {
             std::net::IpAddr::V4(v4) => hash.eat(u64::from(u32::from(v4))),

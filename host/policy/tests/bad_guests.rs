@@ -14,6 +14,7 @@ use weir_policy::{Catalog, Decider, Decisions, Engine, FailureReason, Limits};
 struct Node {
     store: Store,
     decider: Decider,
+    external: TrafficPolicy,
 }
 
 impl Node {
@@ -24,7 +25,7 @@ impl Node {
             catalog.add(name, component).unwrap_or_else(|error| panic!("{name}: {error}"));
         }
         let node = NodeIdentity { name: "here".to_owned(), zone: String::new() };
-        Self { store: Store::new(node), decider: Decider::new(catalog) }
+        Self { store: Store::new(node), decider: Decider::new(catalog), external: TrafficPolicy::Cluster }
     }
 
     /// A Service with ready endpoints 10.244.0.x; x = 1 is on this node.
@@ -38,16 +39,21 @@ impl Node {
             load_balancer_ips: Vec::new(),
             ports: vec![ServicePortSpec { name: String::new(), protocol: Protocol::Tcp, port: 80, node_port: 30_080 }],
             internal_policy: TrafficPolicy::Cluster,
-            external_policy: TrafficPolicy::Cluster,
+            external_policy: self.external,
             affinity_seconds: 0,
             policy: policy.map(|(policy, _)| policy.to_owned()),
             policy_settings: policy.map(|(_, settings)| settings.to_owned()),
         }));
-        let endpoint = |host: u8| EndpointSpec {
-            address: [10, 244, 0, host].into(),
-            node: Some(if host == 1 { "here" } else { "there" }.to_owned()),
+        self.set_conditions(name, &endpoints.into_iter().map(|host| (host, Conditions::ready())).collect::<Vec<_>>());
+    }
+
+    /// Gives a Service those endpoints.
+    fn set_conditions(&mut self, name: &str, endpoints: &[(u8, Conditions)]) {
+        let endpoint = |(host, conditions): &(u8, Conditions)| EndpointSpec {
+            address: [10, 244, 0, *host].into(),
+            node: Some(if *host == 1 { "here" } else { "there" }.to_owned()),
             zone: None,
-            conditions: Conditions::ready(),
+            conditions: *conditions,
             hint_zones: Vec::new(),
             hint_nodes: Vec::new(),
             weight: 1,
@@ -57,7 +63,7 @@ impl Node {
             service: key(name),
             family: Family::V4,
             ports: vec![SlicePort { name: String::new(), protocol: Protocol::Tcp, port: 8080 }],
-            endpoints: endpoints.into_iter().map(endpoint).collect(),
+            endpoints: endpoints.iter().map(endpoint).collect(),
         }));
     }
 
@@ -239,6 +245,58 @@ fn the_last_good_answer_holds_while_its_endpoints_exist() {
     let back = node.decide();
     assert!(back.failures.is_empty(), "{:?}", back.failures);
     assert!(matches!(node.decision(&back, "web").origin, Origin::Policy { .. }));
+}
+
+#[test]
+fn the_last_good_answer_loses_who_cannot_serve_any_more() {
+    let mut node = Node::new(Limits::default(), &[("bad", guests::TRAP)]);
+    node.set("web", Some(("bad", "")), 1..=3);
+    node.decide();
+    node.set("web", Some(("bad", "trap")), 1..=3);
+    node.set_conditions("web", &[(1, Conditions::ready()), (2, Conditions::TERMINATING), (3, Conditions::SERVING)]);
+    let failed = node.decide();
+    let kept = node.decision(&failed, "web");
+    assert_eq!((kept.origin.clone(), hosts(kept)), (Origin::LastGood, vec![1, 3]));
+}
+
+#[test]
+fn a_last_good_answer_that_turns_clients_away_holds_while_that_is_right() {
+    let mut node = Node::new(Limits::default(), &[("bad", guests::TRAP)]);
+    node.external = TrafficPolicy::Local;
+    // Host 2 is not on this node.
+    node.set("web", Some(("bad", "")), 2..=2);
+    let good = node.decide();
+    assert_eq!(node.decision(&good, "web").external, Route::Drop);
+    node.set("web", Some(("bad", "trap")), 2..=3);
+    let failed = node.decide();
+    let kept = node.decision(&failed, "web");
+    assert_eq!((kept.origin.clone(), kept.external, hosts(kept)), (Origin::LastGood, Route::Drop, vec![2]));
+    node.set("web", Some(("bad", "trap")), 1..=3);
+    let failed = node.decide();
+    let replaced = node.decision(&failed, "web");
+    assert_eq!((replaced.external, hosts(replaced)), (Route::Local, vec![1, 2, 3]), "somebody here is ready now");
+}
+
+#[test]
+fn no_state_of_a_guest_reaches_its_next_call() {
+    let mut node = Node::new(Limits::default(), &[("bad", guests::GARBAGE_ANSWER)]);
+    for number in 0..60 {
+        node.set(&format!("web-{number}"), Some(("bad", "forgetful")), 0..=255);
+    }
+    let decisions = node.decide();
+    assert!(decisions.failures.is_empty(), "{:?}", decisions.failures.first());
+    assert!(decisions.stats["bad"].calls >= 4, "both roles, in more than one batch: {:?}", decisions.stats);
+}
+
+#[test]
+fn where_only_the_balancer_fails_the_traffic_policy_still_counts() {
+    let mut node = Node::new(Limits::default(), &[("bad", guests::GARBAGE_ANSWER)]);
+    node.set("web", Some(("bad", "no-slots")), 1..=2);
+    // The fallback's traffic policy would leave the second one out.
+    node.set_conditions("web", &[(1, Conditions::ready()), (2, Conditions::default())]);
+    let decisions = node.decide();
+    let decision = node.decision(&decisions, "web");
+    assert_eq!((decision.origin.clone(), hosts(decision)), (Origin::Fallback("random".into()), vec![1, 2]));
 }
 
 #[test]

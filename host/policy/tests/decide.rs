@@ -63,8 +63,12 @@ struct Bench {
 
 impl Bench {
     fn new(limits: Limits, extra: &[(&str, &[u8])]) -> Self {
+        Self::with_balancer("random", limits, extra)
+    }
+
+    fn with_balancer(balancer: &str, limits: Limits, extra: &[(&str, &[u8])]) -> Self {
         let engine = Engine::new(limits).expect("an engine");
-        let mut catalog = Catalog::new(&engine, "kubernetes", "random").expect("the built-in policies");
+        let mut catalog = Catalog::new(&engine, "kubernetes", balancer).expect("the built-in policies");
         for (name, bytes) in extra {
             catalog.add(name, bytes).expect("a loadable policy");
         }
@@ -192,14 +196,29 @@ fn settings_that_make_no_sense_name_the_field_and_fall_back() {
 }
 
 #[test]
-fn unknown_policies_are_told_with_the_names_there_are() {
-    let mut bench = Bench::new(Limits::default(), &[]);
-    bench.apply(service("web", Some("fastest")), &[(1, true, ready())]);
+fn unknown_policies_are_told_with_the_names_there_are_and_the_defaults_decide() {
+    let mut bench = Bench::with_balancer("client-ip", Limits::default(), &[]);
+    let settings = Some(r#"{"not-for": "client-ip"}"#.to_owned());
+    let spec = ServiceSpec { policy_settings: settings, ..service("web", Some("fastest")) };
+    bench.apply(spec, &[(1, true, ready())]);
     let decisions = bench.decide();
-    let failure = decisions.failures.first().expect("a failure");
+    let [failure] = &decisions.failures[..] else { panic!("{:?}", decisions.failures) };
     assert_eq!(failure.reason, FailureReason::UnknownPolicy);
     assert!(failure.message.contains("fastest") && failure.message.contains("round-robin"), "{}", failure.message);
-    assert!(decisions.ports[0].1.cluster.is_some());
+    let defaults = Origin::Policy { traffic: "kubernetes".into(), balancer: "client-ip".into() };
+    assert_eq!(decisions.ports[0].1.origin, defaults);
+}
+
+#[test]
+fn settings_reach_the_policy_they_are_meant_for_and_nobody_else() {
+    let ask = |policy, settings: &str| {
+        let spec = ServiceSpec { policy_settings: Some(settings.to_owned()), ..service("web", policy) };
+        let bench = Bench::with_balancer("client-ip", Limits::default(), &[]);
+        one(bench, spec, &[(1, true, ready())]).cluster.expect("a ring").affinity_seconds
+    };
+    // `client-ip` refuses fields it does not know.
+    assert_eq!(ask(Some("kubernetes"), r#"{"not-for": "client-ip"}"#), 10_800, "the default of the other role");
+    assert_eq!(ask(None, r#"{"timeout-seconds": 7}"#), 7, "the defaults, where no policy is named");
 }
 
 #[test]
@@ -235,4 +254,10 @@ fn a_policy_that_spins_on_every_port_does_not_hold_up_the_sync() {
     assert!(decisions.ports.iter().all(|(_, decision)| decision.cluster.is_some()), "everybody is served");
     let spin = decisions.stats.get("spin").expect("it was asked");
     assert!(spin.calls < 20, "asked {} times in {:?}", spin.calls, start.elapsed());
+    assert!(
+        decisions.failures[1_999].message.contains("after it failed for 8 ports"),
+        "{:?}",
+        decisions.failures[1_999]
+    );
+    assert!(start.elapsed() < std::time::Duration::from_secs(20), "{:?}", start.elapsed());
 }

@@ -2,10 +2,15 @@
 
 wit_bindgen::generate!({ path: "../../../wit", world: "policy" });
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use exports::weir::policy::balancer::{self, IndexFunction, Ring, Share, Spread};
 use exports::weir::policy::traffic_policy::{self, Eligibility, Endpoint, Port, Route};
 use weir::policy::snapshot::View;
 use weir::policy::types::PolicyError;
+
+/// Whether this instance has answered before.
+static USED: AtomicBool = AtomicBool::new(false);
 
 struct Garbage;
 
@@ -50,6 +55,9 @@ impl balancer::Guest for Garbage {
         let mut answer: Vec<_> = rings.iter().map(|ring| spread(ring, &view.settings(ring.id))).collect();
         if rings.iter().any(|ring| view.settings(ring.id) == "one-spread-too-many") {
             answer.extend(rings.first().map(|ring| spread(ring, "")));
+        }
+        if rings.iter().any(|ring| view.settings(ring.id) == "forgetful") {
+            assert!(!USED.swap(true, Ordering::Relaxed), "an instance is there for one call");
         }
         if rings.iter().any(|ring| view.settings(ring.id) == "unknown-ring") {
             view.settings(u32::MAX);

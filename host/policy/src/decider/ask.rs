@@ -4,75 +4,48 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use weir_model::{Decision, Origin, Ring, TrafficPolicy};
+use weir_model::{Names, Ring, TrafficPolicy};
 
-use super::{Decisions, Stats, backend, named_failure};
+use super::{Progress, failure};
 use crate::answer::{self, Eligible};
 use crate::bindings::exports::weir::policy::{balancer, traffic_policy};
 use crate::bindings::weir::policy::types;
 use crate::call::{Instance, Problem};
-use crate::catalog::Pair;
 use crate::compiled::Policy;
-use crate::host::Members;
+use crate::host::ring_number;
 use crate::limits::FailureReason;
 use crate::subject::{Subject, Subjects};
-
-/// Most endpoints in one call: keeps what a policy must hold at once independent of the cluster's size.
-const BATCH: usize = 10_000;
 
 /// Ports of one policy that may use up a whole allowance of fuel, time or memory in one sync, each on its own, before
 /// its other ports are not tried any more.
 const COSTLY_FAILURES: u32 = 8;
 
-/// Asks `pair_of` each subject in `asked`. The answer is in the order of `asked`; `None` where a policy failed,
-/// which is then told in `decisions.failures`.
-pub(super) fn ask<'a>(
-    subjects: &Arc<Subjects>,
-    asked: &[usize],
-    pair_of: impl Fn(usize) -> &'a Pair,
-    decisions: &mut Decisions,
-) -> Vec<(usize, Option<Decision>)> {
-    let eligible = traffic_round(subjects, asked, &pair_of, decisions);
-    let mut rings = ring_round(subjects, asked, &eligible, &pair_of, decisions);
-    let mut answers = Vec::with_capacity(asked.len());
-    for ((at, eligible), rings) in asked.iter().zip(eligible).zip(&mut rings) {
-        let decision = eligible.zip(rings.take()).map(|(eligible, [cluster, local])| {
-            let pair = pair_of(*at);
-            assemble(&subjects.list[*at], eligible, cluster, local, pair)
-        });
-        answers.push((*at, decision));
-    }
-    answers
+/// What a policy may still waste in one sync. One that burns its whole allowance for one port after the other would
+/// hold up everybody.
+#[derive(Debug, Default)]
+pub(super) struct Patience {
+    costly: u32,
+    ended: Option<Problem>,
 }
 
-fn assemble(
-    subject: &Subject,
-    eligible: Eligible,
-    cluster: Option<Ring>,
-    local: Option<Ring>,
-    pair: &Pair,
-) -> Decision {
-    Decision {
-        backends: subject.port.endpoints.iter().map(backend).collect(),
-        cluster,
-        local,
-        internal: eligible.internal,
-        external: eligible.external,
-        short_cut: eligible.short_cut,
-        reason: Arc::from(eligible.reason),
-        origin: Origin::Policy { traffic: pair.traffic.name.clone(), balancer: pair.balancer.name.clone() },
+impl Patience {
+    fn wear(&mut self, problem: &Problem) {
+        if problem.reason.is_costly() {
+            self.costly += 1;
+        }
+        if self.costly >= COSTLY_FAILURES && self.ended.is_none() {
+            let message = format!("not asked, after it failed for {} ports: {}", self.costly, problem.message);
+            self.ended = Some(Problem::new(problem.reason, message));
+        }
     }
 }
 
-/// Positions (in `asked`) that share a policy, policy by policy.
-fn groups<'p>(
-    count: usize,
-    policy_of: impl Fn(usize) -> Option<&'p Arc<Policy>>,
-) -> Vec<(&'p Arc<Policy>, Vec<usize>)> {
+/// Positions below `count` that share a policy, policy by policy.
+fn groups<'p>(count: usize, policy_of: impl Fn(usize) -> &'p Arc<Policy>) -> Vec<(&'p Arc<Policy>, Vec<usize>)> {
     let mut groups: BTreeMap<*const Policy, usize> = BTreeMap::new();
     let mut found: Vec<(&Arc<Policy>, Vec<usize>)> = Vec::new();
     for at in 0..count {
-        let Some(policy) = policy_of(at) else { continue };
+        let policy = policy_of(at);
         let group = *groups.entry(Arc::as_ptr(policy)).or_insert_with(|| {
             found.push((policy, Vec::new()));
             found.len() - 1
@@ -82,43 +55,23 @@ fn groups<'p>(
     found
 }
 
-/// Cuts a list into stretches of at most [`BATCH`] endpoints, at least one entry each.
-fn batches(sizes: &[usize]) -> Vec<Range<usize>> {
-    let mut batches = Vec::new();
-    let (mut start, mut endpoints) = (0, 0);
-    for (at, size) in sizes.iter().enumerate() {
-        if at > start && endpoints + size > BATCH {
-            batches.push(start..at);
-            (start, endpoints) = (at, 0);
-        }
-        endpoints += size;
-    }
-    if start < sizes.len() {
-        batches.push(start..sizes.len());
-    }
-    batches
-}
-
-/// Runs `call` over the batches of one policy's entries; a batch that fails is run again entry by entry, each in an
-/// instance of its own, so that only the entry at fault has no answer.
+/// Runs `call` for `0..count`; if that fails, again one by one, each in an instance of its own, so that only what is
+/// at fault has no answer.
 fn run<'p, A>(
     policy: &'p Policy,
-    sizes: &[usize],
+    count: usize,
     start: impl Fn() -> Result<Instance<'p>, Problem>,
-    mut call: impl FnMut(&mut Instance<'p>, Range<usize>) -> Result<Vec<A>, Problem>,
-    stats: &mut BTreeMap<Arc<str>, Stats>,
+    call: impl Fn(&mut Instance<'p>, Range<usize>) -> Result<Vec<A>, Problem>,
+    progress: &mut Progress,
 ) -> Vec<Result<A, Problem>> {
-    let mut answers = Vec::with_capacity(sizes.len());
-    let stats = stats.entry(policy.name.clone()).or_default();
-    let mut instance = start();
-    let mut once = |instance: &mut Result<Instance<'p>, Problem>, range: Range<usize>| {
-        let running = instance.as_mut().map_err(|problem| problem.clone())?;
-        let before = running.cost;
-        let answer = call(running, range.clone());
+    let stats = progress.decisions.stats.entry(policy.name.clone()).or_default();
+    let mut once = |range: Range<usize>| {
+        let mut instance = start()?;
+        let answer = call(&mut instance, range.clone());
         stats.calls += 1;
         stats.asked += range.len() as u64;
-        stats.fuel += running.cost.fuel - before.fuel;
-        stats.time += running.cost.time - before.time;
+        stats.fuel += instance.cost.fuel;
+        stats.time += instance.cost.time;
         match answer {
             Ok(given) if given.len() != range.len() => {
                 let message = format!("it gave {} answers to {} questions", given.len(), range.len());
@@ -127,38 +80,27 @@ fn run<'p, A>(
             other => other,
         }
     };
-    let (mut costly, mut exhausted): (u32, Option<Problem>) = (0, None);
-    for batch in batches(sizes) {
-        match once(&mut instance, batch.clone()) {
-            Ok(given) => answers.extend(given.into_iter().map(Ok)),
-            Err(problem) if batch.len() == 1 => {
-                answers.push(Err(problem));
-                instance = start();
-            }
-            Err(_) => {
-                for at in batch {
-                    // A policy that burns its whole allowance for one port after the other would hold up everybody.
-                    if let Some(problem) = &exhausted {
-                        answers.push(Err(problem.clone()));
-                        continue;
-                    }
-                    let alone = once(&mut start(), at..at + 1).and_then(|mut given| {
-                        given.pop().ok_or_else(|| Problem::new(FailureReason::InvalidAnswer, "it gave no answer"))
-                    });
-                    if let Err(problem) = &alone
-                        && problem.reason.is_costly()
-                    {
-                        costly += 1;
-                        let message = format!("not asked, after it failed for {costly} ports: {}", problem.message);
-                        exhausted = (costly == COSTLY_FAILURES).then(|| Problem::new(problem.reason, message));
-                    }
-                    answers.push(alone);
-                }
-                instance = start();
-            }
-        }
+    let patience = progress.patience.entry(std::ptr::from_ref(policy)).or_default();
+    if patience.ended.is_none()
+        && count > 1
+        && let Ok(given) = once(0..count)
+    {
+        return given.into_iter().map(Ok).collect();
     }
-    answers
+    let alone = |at| {
+        if let Some(problem) = &patience.ended {
+            return Err(problem.clone());
+        }
+        let answer = once(at..at + 1).and_then(|mut given| {
+            given.pop().ok_or_else(|| Problem::new(FailureReason::InvalidAnswer, "it gave no answer"))
+        });
+        answer.inspect_err(|problem| patience.wear(problem))
+    };
+    (0..count).map(alone).collect()
+}
+
+fn fail(subject: &Subject, names: &Names, policy: &Policy, problem: Problem, progress: &mut Progress) {
+    progress.fail(failure(&subject.service, &subject.port, names, &policy.name, problem));
 }
 
 fn scope(policy: TrafficPolicy) -> types::Scope {
@@ -181,22 +123,23 @@ fn number(count: usize) -> u32 {
     u32::try_from(count).expect("a sync has fewer than 2^32 endpoints")
 }
 
-fn traffic_round<'a>(
-    subjects: &Arc<Subjects>,
+/// Asks `policy_of` each subject in `asked` who may serve it, and sets that in `eligible`; where a policy fails,
+/// `progress` tells.
+pub(super) fn traffic<'a>(
+    subjects: &'a Arc<Subjects>,
     asked: &[usize],
-    pair_of: &impl Fn(usize) -> &'a Pair,
-    decisions: &mut Decisions,
-) -> Vec<Option<Eligible>> {
-    let mut eligible: Vec<Option<Eligible>> = asked.iter().map(|_| None).collect();
-    for (policy, members) in groups(asked.len(), |at| Some(&pair_of(asked[at]).traffic)) {
+    policy_of: impl Fn(&'a Subject) -> &'a Arc<Policy>,
+    eligible: &mut [Option<Eligible>],
+    progress: &mut Progress,
+) {
+    for (policy, members) in groups(asked.len(), |at| policy_of(&subjects.list[asked[at]])) {
         let subject = |at: usize| &subjects.list[asked[members[at]]];
-        let sizes: Vec<usize> = (0..members.len()).map(|at| subject(at).port.endpoints.len()).collect();
         let answers = run(
             policy,
-            &sizes,
+            members.len(),
             || Instance::start(policy, subjects.clone(), None),
             |instance, range| {
-                let mut endpoints = Vec::with_capacity(sizes[range.clone()].iter().sum());
+                let mut endpoints = Vec::with_capacity(range.clone().map(|at| subject(at).port.endpoints.len()).sum());
                 let mut ports = Vec::with_capacity(range.len());
                 for at in range {
                     let first = number(endpoints.len());
@@ -218,7 +161,7 @@ fn traffic_round<'a>(
                 }
                 instance.decide(&ports, &endpoints)
             },
-            &mut decisions.stats,
+            progress,
         );
         for (at, answer) in answers.into_iter().enumerate() {
             let checked = answer.and_then(|answer| {
@@ -226,14 +169,11 @@ fn traffic_round<'a>(
                     .map_err(|why| Problem::new(FailureReason::InvalidAnswer, why))
             });
             match checked {
-                Ok(answer) => eligible[members[at]] = Some(answer),
-                Err(problem) => {
-                    decisions.failures.push(named_failure(subject(at), &subjects.names, &policy.name, problem));
-                }
+                Ok(answer) => eligible[asked[members[at]]] = Some(answer),
+                Err(problem) => fail(subject(at), &subjects.names, policy, problem, progress),
             }
         }
     }
-    eligible
 }
 
 /// The contract's flags are the model's, bit by bit.
@@ -259,76 +199,75 @@ fn conditions(conditions: weir_model::Conditions) -> types::Conditions {
         .fold(types::Conditions::empty(), |all, (_, flag)| all | flag)
 }
 
-/// The cluster and the local ring of a subject, where it has them; `None` when the balancer failed for one.
-type Rings = Option<[Option<Ring>; 2]>;
+/// The cluster and the local ring of a subject, where it has them.
+pub(super) type Rings = [Option<Ring>; 2];
 
-fn ring_round<'a>(
-    subjects: &Arc<Subjects>,
+/// Asks `policy_of` each subject in `asked` how connections spread over its `eligible` lists. The answer is in the
+/// order of `asked`; `None` where nobody is known to be eligible, and where the policy failed for one of the lists,
+/// which `progress` then tells.
+pub(super) fn rings<'a>(
+    subjects: &'a Arc<Subjects>,
     asked: &[usize],
-    eligible: &[Option<Eligible>],
-    pair_of: &impl Fn(usize) -> &'a Pair,
-    decisions: &mut Decisions,
-) -> Vec<Rings> {
-    let mut lists: Vec<Members> = Vec::new();
-    // For each list: position in `asked`, and which of the two rings it becomes.
-    let mut places: Vec<(usize, usize)> = Vec::new();
-    for (at, eligible) in eligible.iter().enumerate() {
-        let Some(eligible) = eligible else { continue };
-        for (which, list) in [&eligible.cluster, &eligible.local].into_iter().enumerate() {
-            if !list.is_empty() {
-                lists.push(Members { subject: number(asked[at]), endpoints: list.clone() });
-                places.push((at, which));
-            }
-        }
+    policy_of: impl Fn(&'a Subject) -> &'a Arc<Policy>,
+    eligible: &Arc<Vec<Option<Eligible>>>,
+    progress: &mut Progress,
+) -> Vec<Option<Rings>> {
+    let mut rings: Vec<Option<Rings>> = asked.iter().map(|at| eligible[*at].as_ref().map(|_| [None, None])).collect();
+    // Positions in `asked`, and which of the two lists.
+    let mut wanted: Vec<(usize, usize)> = Vec::with_capacity(asked.len());
+    for (place, at) in asked.iter().enumerate() {
+        let lists = eligible[*at].iter().flat_map(|eligible| &eligible.lists).enumerate();
+        wanted.extend(lists.filter(|(_, list)| !list.is_empty()).map(|(which, _)| (place, which)));
     }
-    let mut rings: Vec<Rings> = eligible.iter().map(|eligible| eligible.as_ref().map(|_| [None, None])).collect();
-    let lists = Arc::new(lists);
-    for (policy, members) in groups(lists.len(), |list| Some(&pair_of(asked[places[list].0]).balancer)) {
-        let subject = |at: usize| &subjects.list[lists[members[at]].subject as usize];
-        let sizes: Vec<usize> = members.iter().map(|list| lists[*list].endpoints.len()).collect();
+    for (policy, members) in groups(wanted.len(), |at| policy_of(&subjects.list[asked[wanted[at].0]])) {
+        let subject = |at: usize| &subjects.list[asked[wanted[members[at]].0]];
+        let list = |at: usize| {
+            let (place, which) = wanted[members[at]];
+            eligible[asked[place]].as_ref().map_or(&[][..], |eligible| &eligible.lists[which])
+        };
+        let id = |at: usize| {
+            let (place, which) = wanted[members[at]];
+            ring_number(number(asked[place]), number(which))
+        };
         let answers = run(
             policy,
-            &sizes,
-            || Instance::start(policy, subjects.clone(), Some(lists.clone())),
+            members.len(),
+            || Instance::start(policy, subjects.clone(), Some(eligible.clone())),
             |instance, range| {
-                let total = sizes[range.clone()].iter().sum();
+                let total = range.clone().map(|at| list(at).len()).sum();
                 let (mut ids, mut weights) = (Vec::with_capacity(total), Vec::with_capacity(total));
                 let mut asked = Vec::with_capacity(range.len());
                 for at in range {
-                    let port = subject(at);
+                    let (port, list) = (subject(at), list(at));
                     asked.push(balancer::Ring {
-                        id: number(members[at]),
+                        id: id(at),
                         protocol: protocol(port.port.key.protocol),
                         affinity_seconds: port.affinity_seconds,
                         first: number(ids.len()),
-                        count: number(sizes[at]),
+                        count: number(list.len()),
                     });
-                    for endpoint in &lists[members[at]].endpoints {
-                        let endpoint = &port.port.endpoints[*endpoint as usize];
-                        ids.push(endpoint.id);
-                        weights.push(endpoint.weight);
-                    }
+                    let endpoints = || list.iter().map(|at| &port.port.endpoints[*at as usize]);
+                    ids.extend(endpoints().map(|endpoint| endpoint.id));
+                    weights.extend(endpoints().map(|endpoint| endpoint.weight));
                 }
                 instance.balance(&asked, &ids, &weights)
             },
-            &mut decisions.stats,
+            progress,
         );
         for (at, answer) in answers.into_iter().enumerate() {
-            let list = members[at];
             let checked = answer.and_then(|answer| {
-                answer::ring(number(list), &lists[list].endpoints, answer)
-                    .map_err(|why| Problem::new(FailureReason::InvalidAnswer, why))
+                answer::ring(id(at), list(at), answer).map_err(|why| Problem::new(FailureReason::InvalidAnswer, why))
             });
-            let (asked_at, which) = places[list];
+            let (place, which) = wanted[members[at]];
             match checked {
                 Ok(ring) => {
-                    if let Some(rings) = &mut rings[asked_at] {
+                    if let Some(rings) = &mut rings[place] {
                         rings[which] = Some(ring);
                     }
                 }
                 Err(problem) => {
-                    rings[asked_at] = None;
-                    decisions.failures.push(named_failure(subject(at), &subjects.names, &policy.name, problem));
+                    rings[place] = None;
+                    fail(subject(at), &subjects.names, policy, problem, progress);
                 }
             }
         }
