@@ -3,8 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use weir_model::{
-    Conditions, EndpointSpec, Event, Family, NodeIdentity, ObjectKey, Protocol, ServiceKind, ServicePortSpec,
-    ServiceSpec, SlicePort, SliceSpec, Store, TrafficPolicy,
+    Conditions, EndpointSpec, Event, Family, NodeIdentity, ObjectKey, Protocol, ServicePortSpec, ServiceSpec,
+    SlicePort, SliceSpec, Store,
 };
 use weir_nft::{Dataplane, Installed};
 use weir_plan::NodeFacts;
@@ -36,17 +36,9 @@ fn address(base: u32, number: usize) -> IpAddr {
 fn service(number: usize) -> ServiceSpec {
     ServiceSpec {
         key: key("service", number),
-        kind: ServiceKind::ClusterIp,
-        created: None,
         cluster_ips: vec![address(0x0a60_0000, number)],
-        external_ips: Vec::new(),
-        load_balancer_ips: Vec::new(),
         ports: vec![ServicePortSpec { name: "http".to_owned(), protocol: Protocol::Tcp, port: 80, node_port: 0 }],
-        internal_policy: TrafficPolicy::Cluster,
-        external_policy: TrafficPolicy::Cluster,
-        affinity_seconds: 0,
-        policy: None,
-        policy_settings: None,
+        ..ServiceSpec::default()
     }
 }
 

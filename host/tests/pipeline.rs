@@ -5,8 +5,8 @@ use std::io;
 
 use weir::pipeline::Pipeline;
 use weir_model::{
-    Conditions, EndpointSpec, Event, Family, NodeIdentity, ObjectKey, Protocol, ServiceKind, ServicePortSpec,
-    ServiceSpec, SlicePort, SliceSpec, Store, TrafficPolicy,
+    Conditions, EndpointSpec, Event, Family, NodeIdentity, ObjectKey, Protocol, ServicePortSpec, ServiceSpec,
+    SlicePort, SliceSpec, Store,
 };
 use weir_nft::sim::Memory;
 use weir_nft::{CommitError, Dataplane, DumpError, Installed, Op, Receipt, Ruleset, Transaction, text};
@@ -67,17 +67,9 @@ fn service(n: u8, host: u8) -> [Event; 2] {
     let name = format!("s{n}");
     let service = ServiceSpec {
         key: key(&name),
-        kind: ServiceKind::ClusterIp,
-        created: None,
         cluster_ips: vec![format!("10.0.0.{n}").parse().expect("an address")],
-        external_ips: Vec::new(),
-        load_balancer_ips: Vec::new(),
         ports: vec![ServicePortSpec { name: String::new(), protocol: Protocol::Tcp, port: 80, node_port: 0 }],
-        internal_policy: TrafficPolicy::Cluster,
-        external_policy: TrafficPolicy::Cluster,
-        affinity_seconds: 0,
-        policy: None,
-        policy_settings: None,
+        ..ServiceSpec::default()
     };
     let endpoint = EndpointSpec {
         address: format!("10.1.0.{host}").parse().expect("an address"),

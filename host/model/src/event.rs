@@ -24,8 +24,9 @@ pub enum Event {
     },
 }
 
-/// A Service as it stands in the cluster, cut down to what a proxy needs.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A Service as it stands in the cluster, cut down to what a proxy needs. The default is what the Kubernetes API
+/// defaults to: a ClusterIP Service without address, ports or affinity, open to the whole cluster.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ServiceSpec {
     /// Namespace and name.
     pub key: ObjectKey,

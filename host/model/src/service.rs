@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::{Endpoint, NameId, ServiceId};
 
 /// Namespace and name of an object.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ObjectKey {
     /// `metadata.namespace`.
     pub namespace: String,
@@ -180,6 +180,14 @@ pub struct PortKey {
     pub protocol: Protocol,
     /// IP family.
     pub family: Family,
+}
+
+impl PortKey {
+    /// The least key a port of `service` can have: where its ports begin in an ordered map.
+    #[must_use]
+    pub fn first_of(service: ServiceId) -> Self {
+        Self { service, name: NameId(0), protocol: Protocol::Tcp, family: Family::V4 }
+    }
 }
 
 /// A Service port with the endpoints that could serve it, sorted by address and port, without duplicates.

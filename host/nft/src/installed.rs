@@ -8,7 +8,7 @@ mod work;
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
-use weir_model::{Family, NameId, PortKey, Protocol, ServiceId};
+use weir_model::{Family, PortKey, ServiceId};
 use weir_plan::{NodeFacts, PortPlan};
 
 use self::work::{FamilyWork, Work};
@@ -85,8 +85,10 @@ impl Installed {
 
     /// The ports of one Service that are programmed.
     pub fn ports_of(&self, service: ServiceId) -> impl Iterator<Item = PortKey> + '_ {
-        let first = PortKey { service, name: NameId(0), protocol: Protocol::Tcp, family: Family::V4 };
-        self.ports.range(first..).map(|(key, _)| *key).take_while(move |key| key.service == service)
+        self.ports
+            .range(PortKey::first_of(service)..)
+            .map(|(key, _)| *key)
+            .take_while(move |key| key.service == service)
     }
 
     /// Keeps the sizes the kernel's sets have where they still do, so that a restart rewrites nothing.
