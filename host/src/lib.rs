@@ -7,6 +7,7 @@
 pub mod cli;
 mod commands;
 pub mod config;
+pub mod follow;
 pub mod node;
 pub mod pipeline;
 pub mod runner;

@@ -10,6 +10,8 @@ use weir_nft::{CommitError, Dataplane, DumpError, Installed, Op, Ruleset, Staged
 use weir_plan::{Claims, PortPlan, Rejection};
 use weir_policy::{Decider, Failure};
 
+use crate::follow::Synced;
+
 /// The plans of some ports; `None` where a port goes away.
 type Changes = Vec<(PortKey, Option<PortPlan>)>;
 
@@ -34,8 +36,8 @@ pub struct Pipeline<D> {
 /// What one sync did.
 #[derive(Debug, Default)]
 pub struct Outcome {
-    /// Services looked at.
-    pub services: usize,
+    /// Services looked at, those that are gone included.
+    pub services: Vec<ServiceId>,
     /// Ports whose plan changed.
     pub ports: usize,
     /// What was sent; empty when nothing had to change.
@@ -125,14 +127,7 @@ impl<D: Dataplane> Pipeline<D> {
         match self.commit(changes) {
             Ok(transaction) => {
                 let timings = Timings { decide, plan, commit: start.elapsed() };
-                Ok(Outcome {
-                    services: services.len(),
-                    ports,
-                    transaction,
-                    failures: decisions.failures,
-                    rejections,
-                    timings,
-                })
+                Ok(Outcome { services, ports, transaction, failures: decisions.failures, rejections, timings })
             }
             Err(error) => {
                 self.pending.extend(services);
@@ -244,6 +239,13 @@ impl<D: Dataplane> Pipeline<D> {
         &self.store
     }
 
+    /// What `outcome` means to those who follow the Services.
+    #[must_use]
+    pub fn synced<'a>(&'a self, outcome: &'a Outcome) -> Synced<'a> {
+        let Outcome { services, transaction, .. } = outcome;
+        Synced { store: &self.store, installed: &self.installed, services, transaction }
+    }
+
     /// What is programmed.
     pub fn installed(&self) -> &Installed {
         &self.installed
@@ -272,7 +274,7 @@ impl Outcome {
         if !self.transaction.is_empty() {
             let Timings { decide, plan, commit } = self.timings;
             info!(
-                services = self.services,
+                services = self.services.len(),
                 ports = self.ports,
                 operations = self.transaction.ops.len(),
                 ?decide,

@@ -9,6 +9,7 @@ use tracing::{error, info};
 use weir_model::Event;
 use weir_nft::Dataplane;
 
+use crate::follow::Follower;
 use crate::pipeline::Pipeline;
 
 /// First wait after a failed sync; doubles with each further failure.
@@ -22,6 +23,7 @@ const LAST_RETRY: Duration = Duration::from_secs(30);
 pub async fn run<D: Dataplane>(
     pipeline: &mut Pipeline<D>,
     mut events: Receiver<Event>,
+    followers: &mut [Box<dyn Follower>],
     stop: impl Future<Output = ()>,
 ) {
     tokio::pin!(stop);
@@ -43,6 +45,8 @@ pub async fn run<D: Dataplane>(
         match pipeline.sync() {
             Ok(outcome) => {
                 outcome.log();
+                let synced = pipeline.synced(&outcome);
+                followers.iter_mut().for_each(|follower| follower.synced(&synced));
                 retry = None;
             }
             Err(problem) => {

@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use ipnet::IpNet;
+
 use crate::{Conditions, Family, ObjectKey, Protocol, ServiceKind, TrafficPolicy};
 
 /// One change of the cluster, or a complete list of it.
@@ -40,6 +42,10 @@ pub struct ServiceSpec {
     pub external_ips: Vec<IpAddr>,
     /// `status.loadBalancer.ingress[].ip` whose `ipMode` is `VIP` or unset.
     pub load_balancer_ips: Vec<IpAddr>,
+    /// `spec.loadBalancerSourceRanges`: who may use the load balancer addresses; empty means everybody.
+    pub source_ranges: Vec<IpNet>,
+    /// `spec.healthCheckNodePort`: where load balancers ask whether this node has endpoints; 0 means nowhere.
+    pub health_check_node_port: u16,
     /// `spec.ports`.
     pub ports: Vec<ServicePortSpec>,
     /// `spec.internalTrafficPolicy`.

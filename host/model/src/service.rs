@@ -4,6 +4,8 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use ipnet::IpNet;
+
 use crate::{Endpoint, NameId, ServiceId};
 
 /// Namespace and name of an object.
@@ -133,6 +135,10 @@ pub struct Service {
     pub external_ips: Vec<IpAddr>,
     /// Addresses of the load balancer that this node must accept.
     pub load_balancer_ips: Vec<IpAddr>,
+    /// Who may use the load balancer addresses; empty means everybody.
+    pub source_ranges: Vec<IpNet>,
+    /// Where load balancers ask whether this node has endpoints; 0 means nowhere.
+    pub health_check_node_port: u16,
     /// Ports.
     pub ports: Vec<ServicePort>,
     /// `spec.internalTrafficPolicy`.

@@ -254,7 +254,7 @@ fn intern(names: &mut Arc<Names>, name: &str) -> NameId {
 }
 
 fn compact(names: &mut Arc<Names>, key: Arc<ObjectKey>, spec: ServiceSpec) -> Service {
-    let ServiceSpec { kind, created, cluster_ips, external_ips, load_balancer_ips, ports, .. } = spec;
+    let ServiceSpec { kind, created, cluster_ips, external_ips, load_balancer_ips, source_ranges, ports, .. } = spec;
     let ports = ports
         .into_iter()
         .map(|port| ServicePort {
@@ -271,6 +271,8 @@ fn compact(names: &mut Arc<Names>, key: Arc<ObjectKey>, spec: ServiceSpec) -> Se
         cluster_ips,
         external_ips,
         load_balancer_ips,
+        source_ranges,
+        health_check_node_port: spec.health_check_node_port,
         ports,
         internal_policy: spec.internal_policy,
         external_policy: spec.external_policy,

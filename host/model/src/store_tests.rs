@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use proptest::prelude::*;
 
 use super::*;
-use crate::{ServicePortSpec, SlicePort, TrafficPolicy};
+use crate::{ServicePortSpec, SlicePort};
 
 const NODE: &str = "node-a";
 
@@ -24,17 +24,9 @@ fn ip(text: &str) -> IpAddr {
 fn service(name: &str) -> ServiceSpec {
     ServiceSpec {
         key: key(name),
-        kind: ServiceKind::ClusterIp,
-        created: None,
         cluster_ips: vec![ip("10.0.0.1")],
-        external_ips: Vec::new(),
-        load_balancer_ips: Vec::new(),
         ports: vec![ServicePortSpec { name: "http".to_owned(), protocol: Protocol::Tcp, port: 80, node_port: 0 }],
-        internal_policy: TrafficPolicy::Cluster,
-        external_policy: TrafficPolicy::Cluster,
-        affinity_seconds: 0,
-        policy: None,
-        policy_settings: None,
+        ..ServiceSpec::default()
     }
 }
 

@@ -8,8 +8,8 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use weir_model::{
-    Conditions, EndpointSpec, Event, Family, NodeIdentity, ObjectKey, Protocol, ServiceId, ServiceKind,
-    ServicePortSpec, ServiceSpec, SlicePort, SliceSpec, Store, TrafficPolicy,
+    Conditions, EndpointSpec, Event, Family, NodeIdentity, ObjectKey, Protocol, ServiceId, ServicePortSpec,
+    ServiceSpec, SlicePort, SliceSpec, Store,
 };
 use weir_policy::{Catalog, Decider, Engine, Limits};
 
@@ -85,17 +85,10 @@ fn cluster(services: u32, endpoints: u32, settings: Option<&str>) -> Store {
         let key = ObjectKey { namespace: "default".to_owned(), name: format!("service-{service}") };
         store.apply(Event::Service(ServiceSpec {
             key: key.clone(),
-            kind: ServiceKind::ClusterIp,
-            created: None,
             cluster_ips: vec![std::net::Ipv4Addr::from_bits(0x0a60_0000 + service).into()],
-            external_ips: Vec::new(),
-            load_balancer_ips: Vec::new(),
             ports: vec![ServicePortSpec { name: "http".to_owned(), protocol: Protocol::Tcp, port: 80, node_port: 0 }],
-            internal_policy: TrafficPolicy::Cluster,
-            external_policy: TrafficPolicy::Cluster,
-            affinity_seconds: 0,
-            policy: None,
             policy_settings: settings.map(str::to_owned),
+            ..ServiceSpec::default()
         }));
         let endpoint = |at: u32| EndpointSpec {
             address: std::net::Ipv4Addr::from_bits(0x0b00_0000 + service * endpoints + at).into(),

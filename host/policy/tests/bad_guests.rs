@@ -33,16 +33,12 @@ impl Node {
         self.store.apply(Event::Service(ServiceSpec {
             key: key(name),
             kind: ServiceKind::NodePort,
-            created: None,
             cluster_ips: vec!["10.96.0.1".parse().expect("an address")],
-            external_ips: Vec::new(),
-            load_balancer_ips: Vec::new(),
             ports: vec![ServicePortSpec { name: String::new(), protocol: Protocol::Tcp, port: 80, node_port: 30_080 }],
-            internal_policy: TrafficPolicy::Cluster,
             external_policy: self.external,
-            affinity_seconds: 0,
             policy: policy.map(|(policy, _)| policy.to_owned()),
             policy_settings: policy.map(|(_, settings)| settings.to_owned()),
+            ..ServiceSpec::default()
         }));
         self.set_conditions(name, &endpoints.into_iter().map(|host| (host, Conditions::ready())).collect::<Vec<_>>());
     }

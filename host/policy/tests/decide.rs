@@ -15,16 +15,11 @@ fn service(name: &str, policy: Option<&str>) -> ServiceSpec {
     ServiceSpec {
         key: key(name),
         kind: ServiceKind::LoadBalancer,
-        created: None,
         cluster_ips: vec!["10.0.0.1".parse().expect("an address")],
-        external_ips: Vec::new(),
         load_balancer_ips: vec!["192.0.2.1".parse().expect("an address")],
         ports: vec![ServicePortSpec { name: "http".to_owned(), protocol: Protocol::Tcp, port: 80, node_port: 0 }],
-        internal_policy: TrafficPolicy::Cluster,
-        external_policy: TrafficPolicy::Cluster,
-        affinity_seconds: 0,
         policy: policy.map(str::to_owned),
-        policy_settings: None,
+        ..ServiceSpec::default()
     }
 }
 

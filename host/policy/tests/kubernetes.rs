@@ -99,10 +99,7 @@ fn list(services: Vec<(TrafficPolicy, TrafficPolicy, bool, Vec<EndpointSpec>)>) 
         specs.push(ServiceSpec {
             key: key(at),
             kind: ServiceKind::NodePort,
-            created: None,
             cluster_ips: vec!["10.96.0.1".parse().expect("an address")],
-            external_ips: Vec::new(),
-            load_balancer_ips: Vec::new(),
             ports: vec![ServicePortSpec {
                 name: String::new(),
                 protocol: Protocol::Tcp,
@@ -111,9 +108,7 @@ fn list(services: Vec<(TrafficPolicy, TrafficPolicy, bool, Vec<EndpointSpec>)>) 
             }],
             internal_policy,
             external_policy,
-            affinity_seconds: 0,
-            policy: None,
-            policy_settings: None,
+            ..ServiceSpec::default()
         });
         for (endpoint, host) in endpoints.iter_mut().zip(1..) {
             endpoint.address = [10, 244, 0, host].into();

@@ -34,7 +34,7 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<()> {
                 _ = interrupt.recv() => {}
             }
         };
-        runner::run(&mut pipeline, events, stop).await;
+        runner::run(&mut pipeline, events, &mut [], stop).await;
         anyhow::Ok(())
     })
 }

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use anyhow::Context;
+use ipnet::IpNet;
 use serde::Deserialize;
 use serde_json::Value;
 use weir_model::{
@@ -35,7 +36,7 @@ pub struct ServiceCase {
     pub lb_ingress: Vec<Ingress>,
     /// `spec.loadBalancerSourceRanges`.
     #[serde(default)]
-    pub load_balancer_source_ranges: Vec<String>,
+    pub load_balancer_source_ranges: Vec<IpNet>,
     /// `spec.ports`.
     #[serde(default)]
     pub ports: Vec<PortCase>,
@@ -208,6 +209,8 @@ impl ServiceCase {
             cluster_ips,
             external_ips: self.external_ips.clone(),
             load_balancer_ips: self.lb_ingress.iter().filter(virtual_ip).filter_map(|ingress| ingress.ip).collect(),
+            source_ranges: self.load_balancer_source_ranges.iter().map(IpNet::trunc).collect(),
+            health_check_node_port: self.health_check_node_port,
             ports: self
                 .ports
                 .iter()

@@ -62,20 +62,8 @@ impl Service {
     /// When an address is none.
     #[must_use]
     pub fn new<const N: usize>(name: &str, cluster_ips: [&str; N]) -> Self {
-        let spec = ServiceSpec {
-            key: key(name),
-            kind: ServiceKind::ClusterIp,
-            created: None,
-            cluster_ips: cluster_ips.map(address).to_vec(),
-            external_ips: Vec::new(),
-            load_balancer_ips: Vec::new(),
-            ports: Vec::new(),
-            internal_policy: TrafficPolicy::Cluster,
-            external_policy: TrafficPolicy::Cluster,
-            affinity_seconds: 0,
-            policy: None,
-            policy_settings: None,
-        };
+        let spec =
+            ServiceSpec { key: key(name), cluster_ips: cluster_ips.map(address).to_vec(), ..ServiceSpec::default() };
         Self { spec, backends: Backend::ALL.to_vec() }
     }
 

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use ipnet::IpNet;
+
 use super::FieldProblem;
 
 /// An address anything may be reached at: a cluster IP or a load balancer's. The unspecified address means
@@ -42,6 +44,13 @@ pub(super) fn parse(text: &str) -> Option<IpAddr> {
         Some((head, tail)) => format!("{head}:{}", decimal(tail)?).parse::<Ipv6Addr>().ok().map(IpAddr::V6),
     })?;
     Some(address.to_canonical())
+}
+
+/// Reads a range of addresses as kube-proxy does: blanks around it do not count, the address leniently, and
+/// without the bits beyond its length.
+pub(super) fn range(text: &str) -> Option<IpNet> {
+    let (address, length) = text.trim().split_once('/')?;
+    IpNet::new(parse(address)?, length.parse().ok()?).ok().map(|net| net.trunc())
 }
 
 /// Four decimal numbers, zeros in front allowed.

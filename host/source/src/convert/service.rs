@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec as Spec, ServiceStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::de::IgnoredAny;
@@ -39,10 +40,6 @@ pub fn service(object: &Service, warnings: &mut Vec<FieldProblem>) -> Result<Con
             "not set, so nothing is programmed; no API server gives addresses out here",
         ));
     }
-    let source_ranges = spec.load_balancer_source_ranges.as_ref().is_some_and(|ranges| !ranges.is_empty());
-    if served && source_ranges {
-        warnings.push(FieldProblem::new("spec.loadBalancerSourceRanges", "not enforced: every client is let in"));
-    }
     Ok(Converted::Taken(ServiceSpec {
         key,
         kind,
@@ -54,6 +51,8 @@ pub fn service(object: &Service, warnings: &mut Vec<FieldProblem>) -> Result<Con
             .as_ref()
             .filter(|_| served)
             .map_or_else(Vec::new, |status| ingress(status, warnings)),
+        source_ranges: source_ranges(spec)?,
+        health_check_node_port: health_check_node_port(spec, kind)?,
         ports: ports(spec)?,
         internal_policy: traffic_policy("spec.internalTrafficPolicy", spec.internal_traffic_policy.as_deref())?,
         external_policy: traffic_policy("spec.externalTrafficPolicy", spec.external_traffic_policy.as_deref())?,
@@ -135,6 +134,29 @@ fn ingress(status: &ServiceStatus, warnings: &mut Vec<FieldProblem>) -> Vec<IpAd
         }
     }
     found
+}
+
+/// Who may use the load balancer addresses. A range that cannot be read is an error: to leave it out could let
+/// everybody in.
+fn source_ranges(spec: &Spec) -> Result<Vec<IpNet>, FieldProblem> {
+    let entries = spec.load_balancer_source_ranges.iter().flatten().enumerate();
+    entries
+        .map(|(at, text)| {
+            address::range(text).ok_or_else(|| {
+                FieldProblem::new(format!("spec.loadBalancerSourceRanges[{at}]"), format!("{text:?} is not a CIDR"))
+            })
+        })
+        .collect()
+}
+
+/// Only a load balancer with `externalTrafficPolicy: Local` asks (kube-proxy: `ExternalPolicyLocal`).
+fn health_check_node_port(spec: &Spec, kind: ServiceKind) -> Result<u16, FieldProblem> {
+    if kind != ServiceKind::LoadBalancer || spec.external_traffic_policy.as_deref() != Some("Local") {
+        return Ok(0);
+    }
+    let value = spec.health_check_node_port.unwrap_or(0);
+    u16::try_from(value)
+        .map_err(|_| FieldProblem::new("spec.healthCheckNodePort", format!("{value} is not in 0 to 65535")))
 }
 
 fn unique(addresses: impl Iterator<Item = Result<IpAddr, FieldProblem>>) -> Result<Vec<IpAddr>, FieldProblem> {
