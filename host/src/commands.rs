@@ -23,7 +23,7 @@ fn pipeline<D: Dataplane>(config: &Config, addresses: &[IpAddr], dataplane: D) -
     let engine = Engine::new(Limits::default())?;
     let catalog = Catalog::new(&engine, &config.policies.traffic, &config.policies.balancer)?;
     let store = Store::new(node::identity(config));
-    let installed = Installed::new(node::facts(config, addresses));
+    let installed = Installed::new(node::facts(config, addresses, &store));
     Ok(Pipeline::new(store, Decider::new(catalog), installed, dataplane))
 }
 

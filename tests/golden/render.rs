@@ -34,7 +34,7 @@ impl Node {
     /// When the policies do not load.
     pub(crate) fn pipeline(&self) -> anyhow::Result<Pipeline<Memory>> {
         let store = Store::new(weir::node::identity(&self.config));
-        let installed = Installed::new(weir::node::facts(&self.config, &self.addresses));
+        let installed = Installed::new(weir::node::facts(&self.config, &self.addresses, &store));
         Ok(Pipeline::new(store, policies::decider()?, installed, Memory::default()))
     }
 }

@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::net::SocketAddr;
 
 use serde::Serialize;
-use weir_model::{Decision, Origin};
+use weir_model::{Decision, Family, Origin};
 use weir_netlink::Kernel;
 use weir_nft::sim::{Entry, Env, Memory, Outcome, Packet, Verdict, simulate};
 use weir_nft::{Dataplane, Ruleset};
@@ -120,7 +120,7 @@ fn is_at(frontend: &Frontend, facts: &NodeFacts, packet: &Packet) -> bool {
     let address = packet.destination.ip();
     let ours = match frontend.address {
         FrontendAddress::Ip(ip) => ip == address,
-        FrontendAddress::NodePort => match &facts.node_port_addresses {
+        FrontendAddress::NodePort => match facts.node_ports(Family::of(address)) {
             NodePortAddresses::Listed(listed) => listed.contains(&address),
             NodePortAddresses::All => true,
         },

@@ -277,6 +277,7 @@ fn events_add_up_in_a_storm() {
                 Event::SliceGone(key) => {
                     assert!(seen.remove(&format!("slice {key}")).is_some(), "{key} was never there");
                 }
+                Event::Node(_) | Event::ServiceCidrs(_) => panic!("there is none"),
                 Event::Replace { .. } => panic!("the complete list comes once"),
             }
         }
