@@ -2,6 +2,7 @@
 
 mod reading;
 mod storm;
+mod surroundings;
 
 use std::fs;
 use std::path::{Path, PathBuf};
