@@ -1,5 +1,9 @@
 //! Facts about this node, from the configuration and from its interfaces.
 
+mod address_changes;
+mod localhost;
+mod surroundings;
+
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 
 use ipnet::IpNet;
@@ -7,6 +11,9 @@ use nix::ifaddrs::getifaddrs;
 use weir_model::{Family, NodeIdentity, NodeSpec, Store};
 use weir_plan::{LocalPods, NodeFacts, NodePortAddresses};
 
+pub use self::address_changes::AddressChanges;
+pub use self::localhost::wants_localhost;
+pub use self::surroundings::Surroundings;
 use crate::config::{Config, DetectLocalMode, node_port_word};
 
 /// Who this node is: the configured name, else the host's name in lower case (as kube-proxy does).

@@ -264,11 +264,6 @@ impl<D: Dataplane> Pipeline<D> {
         &self.store
     }
 
-    /// Whether what the cluster tells of this node and of itself changed since the last call.
-    pub fn take_surroundings_changed(&mut self) -> bool {
-        self.store.take_surroundings_changed()
-    }
-
     /// What `outcome` means to those who follow the Services.
     #[must_use]
     pub fn synced<'a>(&'a self, outcome: &'a Outcome) -> Synced<'a> {

@@ -25,6 +25,8 @@ pub struct Store {
     /// Which Service a slice belongs to; a slice may change that.
     slice_owner: BTreeMap<SliceKey, ServiceId>,
     dirty: BTreeSet<ServiceId>,
+    /// Whether a complete list came.
+    listed: bool,
     surroundings: Surroundings,
 }
 
@@ -35,7 +37,6 @@ struct Surroundings {
     service_cidrs: Vec<IpNet>,
     /// Whether the zone was given, so that the Node object has no say in it.
     zone_given: bool,
-    changed: bool,
 }
 
 /// All that is known of one Service.
@@ -78,6 +79,7 @@ impl Store {
             next_id: 0,
             slice_owner: BTreeMap::new(),
             dirty: BTreeSet::new(),
+            listed: false,
             surroundings: Surroundings { zone_given, ..Surroundings::default() },
         }
     }
@@ -90,10 +92,7 @@ impl Store {
             Event::Slice(spec) => self.set_slice(spec),
             Event::SliceGone(key) => self.drop_slice(&key),
             Event::Node(spec) => self.set_node(spec),
-            Event::ServiceCidrs(cidrs) => {
-                self.surroundings.changed |= self.surroundings.service_cidrs != cidrs;
-                self.surroundings.service_cidrs = cidrs;
-            }
+            Event::ServiceCidrs(cidrs) => self.surroundings.service_cidrs = cidrs,
             Event::Replace { services, slices } => self.replace(services, slices),
         }
     }
@@ -152,6 +151,12 @@ impl Store {
         &self.node
     }
 
+    /// Whether a complete list came yet. Before that, what is missing here may well exist.
+    #[must_use]
+    pub fn is_listed(&self) -> bool {
+        self.listed
+    }
+
     /// What the cluster knows of this node.
     #[must_use]
     pub fn node_object(&self) -> Option<&NodeSpec> {
@@ -164,16 +169,10 @@ impl Store {
         &self.surroundings.service_cidrs
     }
 
-    /// Whether the node's object or the Service ranges changed since the last call.
-    pub fn take_surroundings_changed(&mut self) -> bool {
-        std::mem::take(&mut self.surroundings.changed)
-    }
-
     fn set_node(&mut self, spec: Option<NodeSpec>) {
         if !self.surroundings.zone_given {
             self.node.zone = spec.as_ref().map(|node| node.zone.clone()).unwrap_or_default();
         }
-        self.surroundings.changed |= self.surroundings.node != spec;
         self.surroundings.node = spec;
     }
 
@@ -233,6 +232,7 @@ impl Store {
         let gone: Vec<Arc<ObjectKey>> = self.ids.keys().filter(|key| !kept.contains(&***key)).cloned().collect();
         let kept: BTreeSet<&SliceKey> = slices.iter().map(|spec| &spec.key).collect();
         let gone_slices: Vec<SliceKey> = self.slice_owner.keys().filter(|key| !kept.contains(key)).cloned().collect();
+        self.listed = true;
         // New ones first: a Service that stays keeps its entry, and with it its number.
         services.into_iter().for_each(|spec| self.set_service(spec));
         slices.into_iter().for_each(|spec| self.set_slice(spec));
