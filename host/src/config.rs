@@ -130,8 +130,11 @@ impl Config {
             return Err(("masqueradeBit", format!("must be 0 to 31, not {}", self.masquerade_bit)));
         }
         for entry in &self.node_port_addresses {
-            if entry != "primary" && entry.parse::<IpNet>().is_err() {
-                return Err(("nodePortAddresses", format!("{entry:?} is neither a CIDR nor `primary`")));
+            if entry != "primary" && entry != "localhost" && entry.parse::<IpNet>().is_err() {
+                return Err((
+                    "nodePortAddresses",
+                    format!("{entry:?} is neither a CIDR nor `primary` nor `localhost`"),
+                ));
             }
         }
         Ok(())

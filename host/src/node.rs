@@ -1,5 +1,8 @@
 //! Facts about this node, from the configuration and from its interfaces.
 
+mod address_changes;
+mod localhost;
+
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 
 use ipnet::IpNet;
@@ -7,6 +10,8 @@ use nix::ifaddrs::getifaddrs;
 use weir_model::{Family, NodeIdentity};
 use weir_plan::{NodeFacts, NodePortAddresses};
 
+pub use self::address_changes::AddressChanges;
+pub use self::localhost::wants_localhost;
 use crate::config::Config;
 
 /// Who this node is: the configured name, else the host's name in lower case (as kube-proxy does).

@@ -7,6 +7,8 @@ use tracing::info;
 use weir_netlink::Kernel;
 
 use crate::cli::RunArgs;
+use crate::follow::{Follower, health_ports::HealthPorts, localhost_ports::LocalhostPorts};
+use crate::health::ProxyHealth;
 use crate::{node, runner};
 
 /// Events that may wait for the pipeline before the source has to.
@@ -21,8 +23,8 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<()> {
     let mut pipeline = super::pipeline(&config, &node::addresses()?, kernel)?;
     // A second Weir on this node must end here, not wait for its turn.
     pipeline.claim()?;
-    // One thread is enough: syncs are short, and nothing else has to happen meanwhile.
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    // Syncs stay on this thread. What listens has the other: it neither waits for a sync nor holds one up.
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     runtime.block_on(async {
         let (sender, events) = mpsc::channel(BACKLOG);
         let paths = super::paths(args.input.manifests.as_ref(), &args.input.files);
@@ -34,7 +36,11 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<()> {
                 _ = interrupt.recv() => {}
             }
         };
-        runner::run(&mut pipeline, events, &mut [], stop).await;
+        let health = ProxyHealth::default();
+        let mut followers: Vec<Box<dyn Follower>> = Vec::new();
+        followers.push(Box::new(HealthPorts::new(health.clone())));
+        followers.push(Box::new(LocalhostPorts::by_config(&config)));
+        runner::run(&mut pipeline, events, &mut followers, &health, stop).await;
         anyhow::Ok(())
     })
 }
