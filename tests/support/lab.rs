@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use weir::config::Config;
+use weir::follow::Synced;
 use weir::pipeline::{Outcome, Pipeline};
 use weir_model::{Event, Protocol, Store};
 use weir_netlink::Kernel;
@@ -107,6 +108,15 @@ impl Lab {
         ensure!(outcome.failures.is_empty(), "policies fail: {:?}", outcome.failures);
         ensure!(outcome.rejections.is_empty(), "addresses are refused: {:?}", outcome.rejections);
         Ok(outcome)
+    }
+
+    /// What `outcome` means to those who follow the Services.
+    ///
+    /// # Panics
+    /// When Weir is not running.
+    #[must_use]
+    pub fn synced<'a>(&'a self, outcome: &'a Outcome) -> Synced<'a> {
+        self.pipeline.as_ref().expect("Weir is running").synced(outcome)
     }
 
     /// Ends Weir as a crash would: no clean-up, no last write.
