@@ -74,7 +74,10 @@ fn get(host: &Host, ip: &str, port: u16) -> Result<Answer, ErrorKind> {
 }
 
 pub(crate) fn answers_as_kube_proxy_does_in_both_families() {
-    let mut followed = up(&[checked(PORT)]);
+    let mut followed = up(&[]);
+    // One listener for both, even where sockets are for IPv6 alone by default.
+    followed.node().run(|| std::fs::write("/proc/sys/net/ipv6/bindv6only", "1")).unwrap();
+    followed.apply(&[checked(PORT)]);
     for ip in LOOPBACK.iter().chain(&["192.168.0.2", "2001:db8::1"]) {
         assert_eq!(get(followed.node(), ip, PORT), Ok(answer(200, "web", 2, true)), "{ip}");
     }

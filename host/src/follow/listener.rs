@@ -170,3 +170,81 @@ pub(crate) fn reset(stream: &TcpStream) {
     // It fails only for a socket that has no peer any more, who then needs not be told.
     let _ = stream.set_zero_linger();
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt;
+
+    use super::*;
+
+    /// Holds every connection until its peer goes.
+    struct Silent;
+
+    impl Serve for Silent {
+        const FIELD: &'static str = "test";
+
+        fn service(&self) -> String {
+            String::new()
+        }
+
+        async fn serve(self: Arc<Self>, mut stream: TcpStream) {
+            let _ = stream.read(&mut [0]).await;
+        }
+    }
+
+    /// What a client reads within a moment: its end, an error, or (`None`) nothing yet.
+    async fn read(client: &mut TcpStream, patience: Duration) -> Option<io::Result<usize>> {
+        let mut buffer = [0];
+        tokio::time::timeout(patience, client.read(&mut buffer)).await.ok()
+    }
+
+    #[tokio::test]
+    async fn connections_over_the_limit_are_reset_and_room_is_made_again() {
+        let long = Duration::from_secs(5);
+        let listener = open((Ipv4Addr::LOCALHOST, 0).into()).expect("a free port");
+        let address = listener.local_addr().expect("an address");
+        let connections = Connections::new(2);
+        let accepting = Arc::clone(&connections);
+        let task = tokio::spawn(async move { accept(&listener, &Arc::new(Silent), &accepting).await });
+        let mut held = Vec::new();
+        for _ in 0..2 {
+            held.push(TcpStream::connect(address).await.expect("connects"));
+        }
+        let mut third = TcpStream::connect(address).await.expect("the kernel accepts");
+        let end = read(&mut third, long).await.expect("an end").expect_err("a reset");
+        assert_eq!(end.kind(), io::ErrorKind::ConnectionReset);
+        assert!(read(&mut held[0], Duration::from_millis(50)).await.is_none(), "the others stay");
+        // The two go, and after them another is served.
+        held.clear();
+        let start = std::time::Instant::now();
+        loop {
+            let mut next = TcpStream::connect(address).await.expect("connects");
+            if read(&mut next, Duration::from_millis(50)).await.is_none() {
+                break;
+            }
+            assert!(start.elapsed() < long, "there is never room again");
+        }
+        task.abort();
+    }
+
+    #[tokio::test]
+    async fn connections_end_with_their_owner_and_not_with_the_listener() {
+        let listener = open((Ipv4Addr::LOCALHOST, 0).into()).expect("a free port");
+        let address = listener.local_addr().expect("an address");
+        drop(listener);
+        let connections = Connections::new(2);
+        let listening = Listener::open(address, Arc::new(Silent), Arc::clone(&connections));
+        let mut client = TcpStream::connect(address).await.expect("connects");
+        // It is accepted once the task ran; only then there is something to keep.
+        let start = std::time::Instant::now();
+        while connections.tasks.lock().expect("not poisoned").is_empty() {
+            assert!(start.elapsed() < Duration::from_secs(5), "nobody accepts");
+            tokio::task::yield_now().await;
+        }
+        drop(listening);
+        assert!(read(&mut client, Duration::from_millis(50)).await.is_none());
+        assert!(TcpStream::connect(address).await.is_err(), "the port is closed");
+        drop(connections);
+        assert!(read(&mut client, Duration::from_secs(5)).await.is_some());
+    }
+}

@@ -73,3 +73,94 @@ impl Endpoints {
         self.targets[usize::from(slot)]
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use weir_model::{Family, NameId, PortKey, Protocol, ServiceId};
+    use weir_plan::{PlanRing, Target};
+
+    use super::*;
+
+    /// A plan with three targets, 10.1.0.1 to 10.1.0.3, all in the cluster's ring and the first in that of this node.
+    fn plan(index: IndexFunction, affinity_seconds: u32) -> PortPlan {
+        let address = |n: u8| IpAddr::from([10, 1, 0, n]);
+        let ring = |slots: Vec<u16>| Some(PlanRing { index, slots, affinity_seconds });
+        PortPlan {
+            key: PortKey { service: ServiceId(0), name: NameId(0), protocol: Protocol::Tcp, family: Family::V4 },
+            name: "default/web:80".into(),
+            frontends: Vec::new(),
+            targets: (1..=3).map(|n| Target { address: address(n), port: 80, id: n.into(), local: n == 1 }).collect(),
+            cluster: ring(vec![0, 1, 2]),
+            local: ring(vec![0]),
+        }
+    }
+
+    fn endpoints(index: IndexFunction, affinity_seconds: u32) -> Endpoints {
+        Endpoints::of(&plan(index, affinity_seconds), Treatment::ExternalCluster).expect("endpoints")
+    }
+
+    /// How many different endpoints a hundred connections at `now` get.
+    fn spread(endpoints: &mut Endpoints, now: Instant) -> usize {
+        let mut seen: Vec<SocketAddr> = (0..100).map(|_| endpoints.pick(now)).collect();
+        seen.sort_unstable();
+        seen.dedup();
+        seen.len()
+    }
+
+    #[test]
+    fn the_treatment_says_which_ring() {
+        let plan = plan(IndexFunction::Random, 0);
+        let reach =
+            |treatment| Endpoints::of(&plan, treatment).map(|mut endpoints| spread(&mut endpoints, Instant::now()));
+        assert_eq!(reach(Treatment::ExternalCluster), Some(3));
+        assert_eq!(reach(Treatment::ExternalLocal { short_cut: true }), Some(1));
+        assert_eq!(reach(Treatment::Drop { short_cut: true }), None);
+        assert_eq!(reach(Treatment::Reject), None);
+    }
+
+    #[test]
+    fn affinity_lasts_from_the_last_connection() {
+        let mut endpoints = endpoints(IndexFunction::Random, 60);
+        let start = Instant::now();
+        let first = endpoints.pick(start);
+        // Each connection starts the time anew.
+        for minute in 1..=100 {
+            assert_eq!(endpoints.pick(start + Duration::from_secs(60) * minute), first);
+        }
+        let long_after = |round: u32| start + Duration::from_secs(61) * (1000 + round);
+        assert!((0..100).any(|round| endpoints.pick(long_after(round)) != first), "it never ends");
+    }
+
+    #[test]
+    fn whoever_hashes_the_client_finds_one_client() {
+        let now = Instant::now();
+        assert_eq!(spread(&mut endpoints(IndexFunction::SourceHash, 0), now), 1);
+        assert_eq!(spread(&mut endpoints(IndexFunction::RoundRobin, 0), now), 3);
+    }
+
+    #[test]
+    fn a_new_stickiness_begins_anew() {
+        let now = Instant::now();
+        let mut sticky = endpoints(IndexFunction::Random, 60);
+        let first = sticky.pick(now);
+        sticky.replace(endpoints(IndexFunction::Random, 60));
+        assert_eq!(sticky.pinned.map(|(target, _)| target), Some(first));
+        sticky.replace(endpoints(IndexFunction::Random, 30));
+        assert_eq!(sticky.pinned, None);
+    }
+
+    #[test]
+    fn a_refusal_moves_everybody_to_another_one() {
+        let now = Instant::now();
+        let mut sticky = endpoints(IndexFunction::Random, 60);
+        let first = sticky.pick(now);
+        let second = sticky.pick_instead_of(first, now).expect("two more");
+        assert_ne!(first, second);
+        assert_eq!(sticky.pick(now), second);
+        let mut only = Endpoints::of(&plan(IndexFunction::Random, 0), Treatment::Local).expect("one");
+        let alone = only.pick(now);
+        assert_eq!(only.pick_instead_of(alone, now), None);
+    }
+}
