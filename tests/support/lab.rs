@@ -130,8 +130,8 @@ impl Lab {
     /// As [`Lab::apply`].
     pub fn start(&mut self, services: &[Service]) -> Result<Outcome> {
         let kernel = self.node.kernel().run(Kernel::open)?;
-        let facts = weir::node::facts(&self.config, &self.local_addresses);
         let store = Store::new(weir::node::identity(&self.config));
+        let facts = weir::node::facts(&self.config, &self.local_addresses, &store);
         let decider = policies::decider()?;
         self.pipeline = Some(Pipeline::new(store, decider, Installed::new(facts), kernel));
         self.apply(services)

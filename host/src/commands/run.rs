@@ -28,7 +28,7 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<()> {
     runtime.block_on(async {
         let (sender, events) = mpsc::channel(BACKLOG);
         let paths = super::paths(args.input.manifests.as_ref(), &args.input.files);
-        weir_source::watch(paths, sender).context("cannot follow the manifests")?;
+        weir_source::watch(paths, super::selection(&config), sender).context("cannot follow the manifests")?;
         let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let stop = async {
             tokio::select! {

@@ -3,14 +3,14 @@
 use ipnet::IpNet;
 use weir_model::Family;
 
-use crate::config::Config;
+use crate::config::{Config, node_port_word};
 
 /// Whether `nodePortAddresses` asks for node ports on the loopback address of `family`: with the word `localhost`,
 /// or with a CIDR inside of 127.0.0.0/8 or equal to ::1/128. A wider CIDR does not: `0.0.0.0/0` means every address
 /// that the network reaches (KEP-6032, `ContainsExplicitLoopback`).
 #[must_use]
 pub fn wants_localhost(config: &Config, family: Family) -> bool {
-    config.node_port_addresses.iter().any(|entry| entry == "localhost" || is_loopback(entry, family))
+    config.node_port_addresses.iter().any(|entry| entry == node_port_word::LOCALHOST || is_loopback(entry, family))
 }
 
 fn is_loopback(entry: &str, family: Family) -> bool {

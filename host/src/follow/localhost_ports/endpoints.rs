@@ -92,6 +92,7 @@ mod tests {
             name: "default/web:80".into(),
             frontends: Vec::new(),
             targets: (1..=3).map(|n| Target { address: address(n), port: 80, id: n.into(), local: n == 1 }).collect(),
+            source_ranges: Vec::new(),
             cluster: ring(vec![0, 1, 2]),
             local: ring(vec![0]),
         }
