@@ -86,7 +86,10 @@ pub(crate) fn a_burst_is_one_change() {
 /// As in a `select!` where something else happens first.
 pub(crate) fn a_dropped_wait_loses_nothing() {
     let mut watched = Watched::new();
-    ip(&watched.host, "addr add 192.0.2.7/24 dev eth0");
+    ip(&watched.host, "route add 198.51.100.0/24 dev eth0");
+    assert!(watched.told_within(PATIENCE));
+    // One message, unlike a new address with its routes.
+    ip(&watched.host, "route del 198.51.100.0/24");
     for _ in 0..3 {
         // Long enough to take the message, too short to tell of it.
         assert!(!watched.told_within(Duration::from_millis(10)));

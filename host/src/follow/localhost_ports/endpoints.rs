@@ -88,11 +88,11 @@ mod tests {
         let address = |n: u8| IpAddr::from([10, 1, 0, n]);
         let ring = |slots: Vec<u16>| Some(PlanRing { index, slots, affinity_seconds });
         PortPlan {
-            source_ranges: Vec::new(),
             key: PortKey { service: ServiceId(0), name: NameId(0), protocol: Protocol::Tcp, family: Family::V4 },
             name: "default/web:80".into(),
             frontends: Vec::new(),
             targets: (1..=3).map(|n| Target { address: address(n), port: 80, id: n.into(), local: n == 1 }).collect(),
+            source_ranges: Vec::new(),
             cluster: ring(vec![0, 1, 2]),
             local: ring(vec![0]),
         }
