@@ -54,7 +54,7 @@ impl<'a> Instance<'a> {
         let engine = &policy.engine;
         let running = engine.clock.run();
         let limits = &engine.limits;
-        let state = HostState::new(policy.name.clone(), limits.clone(), subjects, eligible);
+        let state = HostState::new(policy, limits.clone(), subjects, eligible);
         let mut store = Store::new(&engine.wasm, state);
         store.limiter(|state| &mut state.guard);
         store.set_hostcall_fuel(limits.answer);

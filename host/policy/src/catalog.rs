@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use weir_model::{ServiceId, Store};
+
 use crate::compiled::{Digest, LoadError, Policy, Role};
 use crate::engine::Engine;
 
@@ -14,6 +16,10 @@ macro_rules! built_in {
 }
 
 built_in!["client-ip", "kubernetes", "random", "round-robin", "weighted"];
+
+/// Who decides where nobody else does: together they are what kube-proxy does.
+const FALLBACK_TRAFFIC: &str = "kubernetes";
+const FALLBACK_BALANCER: &str = "random";
 
 /// A Service names a policy that is not there.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -69,6 +75,8 @@ pub(crate) struct Pair {
 pub struct Catalog {
     engine: Engine,
     policies: BTreeMap<String, Arc<Policy>>,
+    /// Names of the node's defaults: traffic policy, balancer.
+    wanted: [String; 2],
     default: Pair,
     fallback: Pair,
 }
@@ -79,24 +87,45 @@ impl Catalog {
     /// # Errors
     /// See [`CatalogError`].
     pub fn new(engine: &Engine, traffic: &str, balancer: &str) -> Result<Self, CatalogError> {
+        let catalog = Self::awaiting(engine, traffic, balancer)?;
+        find(&catalog.policies, traffic, Role::TrafficPolicy)?;
+        find(&catalog.policies, balancer, Role::Balancer)?;
+        Ok(catalog)
+    }
+
+    /// The same, where the defaults may be policies that are still to come. Until then `kubernetes` and `random` are
+    /// the defaults.
+    ///
+    /// # Errors
+    /// [`CatalogError::BuiltIn`] and, for a built-in policy that cannot do what it is meant for,
+    /// [`CatalogError::WrongRole`].
+    pub fn awaiting(engine: &Engine, traffic: &str, balancer: &str) -> Result<Self, CatalogError> {
         let mut policies = BTreeMap::new();
         for (name, bytes) in BUILT_IN {
             let policy = Policy::load(engine, name, bytes).map_err(|why| CatalogError::BuiltIn { name, why })?;
             policies.insert((*name).to_owned(), Arc::new(policy));
         }
-        let pair = |traffic, balancer, has_settings| {
+        for (name, role) in [(traffic, Role::TrafficPolicy), (balancer, Role::Balancer)] {
+            if policies.get(name).is_some_and(|policy| !policy.plays(role)) {
+                return Err(CatalogError::WrongRole { name: name.to_owned(), role });
+            }
+        }
+        let pair = |has_settings| {
             Ok(Pair {
-                traffic: find(&policies, traffic, Role::TrafficPolicy)?,
-                balancer: find(&policies, balancer, Role::Balancer)?,
+                traffic: find(&policies, FALLBACK_TRAFFIC, Role::TrafficPolicy)?,
+                balancer: find(&policies, FALLBACK_BALANCER, Role::Balancer)?,
                 traffic_has_settings: has_settings,
                 balancer_has_settings: has_settings,
             })
         };
-        let (default, fallback) = (pair(traffic, balancer, true)?, pair("kubernetes", "random", false)?);
-        Ok(Self { engine: engine.clone(), policies, default, fallback })
+        let (default, fallback) = (pair(true)?, pair(false)?);
+        let wanted = [traffic.to_owned(), balancer.to_owned()];
+        let mut catalog = Self { engine: engine.clone(), policies, wanted, default, fallback };
+        catalog.settle();
+        Ok(catalog)
     }
 
-    /// Loads a component under `name`, in place of any other of that name. Nothing changes if it is refused; a
+    /// Compiles a component under `name`, in place of any other of that name. Nothing changes if it is refused; a
     /// component that is there already is not compiled again.
     ///
     /// # Errors
@@ -107,8 +136,45 @@ impl Catalog {
             Some(known) => known.renamed(name),
             None => Policy::load(&self.engine, name, bytes)?,
         };
-        self.policies.insert(name.to_owned(), Arc::new(policy));
+        self.set(policy);
         Ok(digest)
+    }
+
+    /// Takes a loaded policy in, in place of any other of its name.
+    pub fn set(&mut self, policy: Policy) {
+        self.policies.insert(policy.name().to_owned(), Arc::new(policy));
+        self.settle();
+    }
+
+    /// Lets a policy go. Built-in ones stay.
+    pub fn remove(&mut self, name: &str) {
+        if !BUILT_IN.iter().any(|(built_in, _)| *built_in == name) {
+            self.policies.remove(name);
+            self.settle();
+        }
+    }
+
+    /// Finds the node's defaults among the policies there are.
+    fn settle(&mut self) {
+        let present = |name: &str, role| find(&self.policies, name, role).ok();
+        let [traffic, balancer] = &self.wanted;
+        self.default.traffic = present(traffic, Role::TrafficPolicy).unwrap_or_else(|| self.fallback.traffic.clone());
+        self.default.balancer = present(balancer, Role::Balancer).unwrap_or_else(|| self.fallback.balancer.clone());
+    }
+
+    /// The Services a policy of that name decides, or would decide if it were there.
+    pub(crate) fn users(&self, store: &Store, name: &str) -> Vec<ServiceId> {
+        let by_default = self.wanted.iter().any(|wanted| wanted == name);
+        let asks = |id: &ServiceId| {
+            store.service(*id).is_some_and(|service| store.names().get(service.policy) == name || by_default)
+        };
+        store.service_ids().filter(asks).collect()
+    }
+
+    /// The engine policies are compiled by.
+    #[must_use]
+    pub fn engine(&self) -> &Engine {
+        &self.engine
     }
 
     /// Every policy, by name.
@@ -141,9 +207,13 @@ impl Catalog {
         Pair { traffic_has_settings: false, balancer_has_settings: false, ..self.default.clone() }
     }
 
-    /// Who decides where a policy fails.
-    pub(crate) fn fallback(&self) -> &Pair {
-        &self.fallback
+    /// Who decides in the place of `policy`, where it fails.
+    pub(crate) fn fallback(&self, policy: &Policy, role: Role) -> &Arc<Policy> {
+        let named = self.policies.get(&*policy.fail_strategy).filter(|named| named.plays(role));
+        named.unwrap_or(match role {
+            Role::TrafficPolicy => &self.fallback.traffic,
+            Role::Balancer => &self.fallback.balancer,
+        })
     }
 }
 

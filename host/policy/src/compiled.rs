@@ -8,8 +8,10 @@ use sha2::{Digest as _, Sha256};
 use wasmtime::component::{Component, InstancePre};
 
 use crate::Engine;
+use crate::artifact::{self, Artifact};
 use crate::bindings::exports::weir::policy::{balancer, traffic_policy};
 use crate::call::Instance;
+use crate::catalog::BUILT_IN;
 use crate::host::HostState;
 use crate::subject::Subjects;
 
@@ -71,6 +73,18 @@ pub enum LoadError {
         /// The limit.
         limit: usize,
     },
+    /// It is packed, and cannot be unpacked.
+    #[error("the component cannot be unpacked: {0}")]
+    Packing(String),
+    /// Its name belongs to a policy of the binary.
+    #[error("{0:?} is a built-in policy, whose name cannot be taken")]
+    BuiltInName(String),
+    /// Its default settings are no JSON.
+    #[error("its settings are no JSON: {0}")]
+    Settings(String),
+    /// It names nobody to decide where it fails.
+    #[error("its fail-strategy {0:?} is no built-in policy")]
+    FailStrategy(String),
     /// It is a core module.
     #[error(
         "this is a core WebAssembly module, not a component: turn it into one, for example with \
@@ -115,6 +129,10 @@ impl LoadError {
     pub fn reason(&self) -> &'static str {
         match self {
             Self::TooLarge { .. } => "too-large",
+            Self::Packing(_) => "packing",
+            Self::BuiltInName(_) => "built-in-name",
+            Self::Settings(_) => "settings",
+            Self::FailStrategy(_) => "fail-strategy",
             Self::CoreModule => "core-module",
             Self::Compile(_) => "compile",
             Self::ImportsWasi { .. } => "imports-wasi",
@@ -133,6 +151,10 @@ pub struct Policy {
     pub(crate) traffic: Option<traffic_policy::GuestIndices>,
     pub(crate) balancer: Option<balancer::GuestIndices>,
     digest: Digest,
+    /// Settings for Services that give none; empty for none.
+    pub(crate) settings: Arc<str>,
+    /// The policy that decides where this one fails; empty for the built-in ones.
+    pub(crate) fail_strategy: Arc<str>,
 }
 
 impl fmt::Debug for Policy {
@@ -170,7 +192,9 @@ impl Policy {
             return Err(LoadError::WrongWorld { exports: exports(engine, &component) });
         }
         let digest = Digest::of(bytes);
-        let policy = Self { name: Arc::from(name), engine: engine.clone(), pre, traffic, balancer, digest };
+        let (settings, fail_strategy) = (Arc::from(""), Arc::from(""));
+        let (name, engine) = (Arc::from(name), engine.clone());
+        let policy = Self { name, engine, pre, traffic, balancer, digest, settings, fail_strategy };
         // Records that differ from the contract's pass every check before this one.
         let nothing =
             Arc::new(Subjects { list: Vec::new(), names: Arc::default(), node: weir_model::NodeIdentity::default() });
@@ -178,7 +202,34 @@ impl Policy {
         Ok(policy)
     }
 
-    /// The same policy, with the same compiled code, under another name.
+    /// The policy in `artifact`, checked with all that comes with it. Where `known` has the same component it is not
+    /// compiled again.
+    ///
+    /// # Errors
+    /// See [`LoadError`].
+    pub fn from_artifact(engine: &Engine, artifact: &Artifact, known: &[Arc<Self>]) -> Result<Self, LoadError> {
+        let Artifact { name, component, settings, fail_strategy } = artifact;
+        let built_in = |name: &str| BUILT_IN.iter().any(|(built_in, _)| *built_in == name);
+        if built_in(name) {
+            return Err(LoadError::BuiltInName(name.clone()));
+        }
+        if !fail_strategy.is_empty() && !built_in(fail_strategy) {
+            return Err(LoadError::FailStrategy(fail_strategy.clone()));
+        }
+        if !settings.trim().is_empty() {
+            serde_json::from_str::<serde::de::IgnoredAny>(settings)
+                .map_err(|error| LoadError::Settings(error.to_string()))?;
+        }
+        let component = artifact::unpack(component, engine.limits.component)?;
+        let digest = Digest::of(&component);
+        let loaded = match known.iter().find(|policy| policy.digest == digest) {
+            Some(known) => known.renamed(name),
+            None => Self::load(engine, name, &component)?,
+        };
+        Ok(Self { settings: Arc::from(settings.trim()), fail_strategy: Arc::from(&**fail_strategy), ..loaded })
+    }
+
+    /// The same component, with the same compiled code, under another name.
     pub(crate) fn renamed(&self, name: &str) -> Self {
         let Self { engine, pre, traffic, balancer, digest, .. } = self;
         Self {
@@ -188,7 +239,21 @@ impl Policy {
             traffic: traffic.clone(),
             balancer: balancer.clone(),
             digest: *digest,
+            settings: Arc::from(""),
+            fail_strategy: Arc::from(""),
         }
+    }
+
+    /// A hash of all that an answer of it can depend on.
+    pub(crate) fn version(&self) -> u64 {
+        let settings = Sha256::digest(self.settings.as_bytes());
+        self.digest.short() ^ if self.settings.is_empty() { 0 } else { Digest(settings.into()).short() }
+    }
+
+    /// Settings (JSON) for Services that give none; empty for none.
+    #[must_use]
+    pub fn settings(&self) -> &str {
+        &self.settings
     }
 
     /// What logs call it.

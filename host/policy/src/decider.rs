@@ -1,6 +1,7 @@
 //! Who decides what, in which order, and what happens when somebody fails.
 
 mod ask;
+mod reload;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -12,10 +13,11 @@ use weir_model::{
 };
 
 use self::ask::{Patience, Rings};
+pub use self::reload::Refused;
 use crate::answer::Eligible;
 use crate::call::Problem;
 use crate::catalog::{Catalog, Pair};
-use crate::compiled::Policy;
+use crate::compiled::{Policy, Role};
 use crate::limits::FailureReason;
 use crate::subject::{Subject, Subjects, fingerprint};
 
@@ -205,17 +207,29 @@ impl Decider {
         if helpless.is_empty() {
             return;
         }
-        let fallback = self.catalog.fallback();
         let mut eligible = Arc::into_inner(eligible).expect("no instance outlives its call");
         let undecided: Vec<usize> = helpless.iter().copied().filter(|at| eligible[*at].is_none()).collect();
-        ask::traffic(subjects, &undecided, |_| &fallback.traffic, &mut eligible, progress);
+        ask::traffic(
+            subjects,
+            &undecided,
+            |subject| self.catalog.fallback(&subject.pair.traffic, Role::TrafficPolicy),
+            &mut eligible,
+            progress,
+        );
         let eligible = Arc::new(eligible);
-        let rings = ask::rings(subjects, &helpless, |_| &fallback.balancer, &eligible, progress);
+        let rings = ask::rings(
+            subjects,
+            &helpless,
+            |subject| self.catalog.fallback(&subject.pair.balancer, Role::Balancer),
+            &eligible,
+            progress,
+        );
         for (at, rings) in helpless.into_iter().zip(rings) {
             let subject = &subjects.list[at];
             let decision = match (&eligible[at], rings) {
                 (Some(eligible), Some(rings)) => {
-                    assemble(subject, eligible, rings, Origin::Fallback(fallback.balancer.name.clone()))
+                    let fallback = self.catalog.fallback(&subject.pair.balancer, Role::Balancer);
+                    assemble(subject, eligible, rings, Origin::Fallback(fallback.name.clone()))
                 }
                 _ => last_resort(&subject.port),
             };

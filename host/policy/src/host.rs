@@ -9,6 +9,7 @@ use weir_model::Endpoint;
 use crate::answer::Eligible;
 use crate::bindings::weir::policy::log::{self, Level};
 use crate::bindings::weir::policy::{snapshot, types};
+use crate::compiled::Policy;
 use crate::limits::{Guard, Limits};
 use crate::subject::{Subject, Subjects};
 
@@ -27,6 +28,8 @@ pub struct View;
 pub(crate) struct HostState {
     pub(crate) guard: Guard,
     policy: Arc<str>,
+    /// The policy's own settings, where the Service gives none.
+    settings: Arc<str>,
     subjects: Arc<Subjects>,
     /// Set for a balancer: what its ring numbers mean, see [`ring_number`].
     eligible: Option<Arc<Vec<Option<Eligible>>>>,
@@ -36,12 +39,13 @@ pub(crate) struct HostState {
 
 impl HostState {
     pub(crate) fn new(
-        policy: Arc<str>,
+        policy: &Policy,
         limits: Limits,
         subjects: Arc<Subjects>,
         eligible: Option<Arc<Vec<Option<Eligible>>>>,
     ) -> Self {
-        Self { guard: Guard::new(limits), policy, subjects, eligible, lines: 0, bytes: 0 }
+        let (policy, settings) = (policy.name.clone(), policy.settings.clone());
+        Self { guard: Guard::new(limits), policy, settings, subjects, eligible, lines: 0, bytes: 0 }
     }
 
     /// Begins a call: the log's allowance is full again.
@@ -74,7 +78,12 @@ impl snapshot::HostView for HostState {
         let settings = |subject: &Subject| {
             if self.eligible.is_some() { subject.balancer_settings } else { subject.traffic_settings }
         };
-        self.subject(port).map_or_else(String::new, |subject| self.subjects.names.get(settings(subject)).to_owned())
+        let of_service = |subject| self.subjects.names.get(settings(subject));
+        match self.subject(port).map(of_service) {
+            Some("") => self.settings.to_string(),
+            Some(given) => given.to_owned(),
+            None => String::new(),
+        }
     }
 
     fn service_name(&mut self, _: Resource<View>, port: u32) -> String {

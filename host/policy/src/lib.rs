@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod answer;
+mod artifact;
 mod bindings;
 mod call;
 mod catalog;
@@ -19,8 +20,9 @@ mod limits;
 mod slots;
 mod subject;
 
+pub use artifact::Artifact;
 pub use catalog::{BUILT_IN, Catalog, CatalogError, UnknownPolicy};
 pub use compiled::{Digest, LoadError, Policy, Role};
-pub use decider::{Decider, Decisions, Failure, Stats};
+pub use decider::{Decider, Decisions, Failure, Refused, Stats};
 pub use engine::Engine;
 pub use limits::{FailureReason, Limits};

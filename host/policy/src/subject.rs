@@ -65,8 +65,8 @@ impl Subjects {
 /// saves calls, and a collision would repeat the port's own last answer.
 pub(crate) fn fingerprint(service: &Service, pair: &Pair, port: &Port) -> u64 {
     let mut hash = Mix(0x9e37_79b9_7f4a_7c15);
-    hash.eat(pair.traffic.digest().short());
-    hash.eat(pair.balancer.digest().short());
+    hash.eat(pair.traffic.version());
+    hash.eat(pair.balancer.version());
     hash.eat(u64::from(service.policy_settings.0) << 32 | u64::from(service.affinity_seconds));
     let flags = [
         service.internal_policy == TrafficPolicy::Local,
