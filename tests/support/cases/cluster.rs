@@ -4,7 +4,8 @@ use std::net::IpAddr;
 
 use anyhow::Context;
 use ipnet::IpNet;
-use serde::Deserialize;
+use serde::de::Error;
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use weir_model::{
     Conditions, EndpointSpec, Family, ObjectKey, Protocol, ServiceKind, ServicePortSpec, ServiceSpec, SlicePort,
@@ -35,7 +36,7 @@ pub struct ServiceCase {
     #[serde(default)]
     pub lb_ingress: Vec<Ingress>,
     /// `spec.loadBalancerSourceRanges`.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "trimmed")]
     pub load_balancer_source_ranges: Vec<IpNet>,
     /// `spec.ports`.
     #[serde(default)]
@@ -268,6 +269,12 @@ impl EndpointCase {
             weight: 1,
         }
     }
+}
+
+/// Ranges as the API server takes them: with blanks around them.
+fn trimmed<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D::Error> {
+    let parse = |text: &String| text.trim().parse().map_err(|error| D::Error::custom(format!("{text:?}: {error}")));
+    Vec::<String>::deserialize(deserializer)?.iter().map(parse).collect()
 }
 
 fn object_key(text: &str) -> anyhow::Result<ObjectKey> {
