@@ -32,6 +32,12 @@ impl Expectation {
         self.out.iter().filter(|one| !["REJECT", "DROP"].contains(&one.as_str())).count()
     }
 
+    /// Whether packets may be dropped.
+    #[must_use]
+    pub fn drops(&self) -> bool {
+        self.out.contains("DROP")
+    }
+
     /// Whether exactly that was seen.
     #[must_use]
     pub fn is_met_by(&self, seen: &Seen) -> bool {

@@ -45,14 +45,18 @@ impl Fate {
     fn ending(&self) -> String {
         // Where the node itself is the destination, its stack refuses what was delivered: nobody listens.
         if let Some((_, destination, dscp)) = self.arrivals.first() {
-            let to = if *destination == self.probe.destination { String::new() } else { destination.to_string() };
             let twice = if self.arrivals.len() > 1 { " and elsewhere" } else { "" };
             let left = match *dscp {
                 MARKED => " with its mark",
                 PRIORITISED => " with a priority",
                 _ => "",
             };
-            return to + twice + left;
+            let unchanged = *destination == self.probe.destination;
+            return match (unchanged, twice.len() + left.len()) {
+                (true, 0) => String::new(),
+                (true, _) => format!("unchanged{twice}{left}"),
+                (false, _) => format!("{destination}{twice}{left}"),
+            };
         }
         if self.refused {
             return "REJECT".to_owned();
