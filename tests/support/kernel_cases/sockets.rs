@@ -86,6 +86,8 @@ impl Sockets {
         match sent {
             // So the sender hears of a packet that a rule dropped or rejected.
             Ok(_) | Err(Errno::EPERM) => Ok(()),
+            // So of one that cannot leave because of its source (`route_localnet` is off).
+            Err(Errno::EINVAL) if probe.source.is_ipv4() && probe.source.ip().is_loopback() => Ok(()),
             Err(error) => Err(error).with_context(|| format!("the node cannot send {probe:?} over {socket}")),
         }
     }
