@@ -4,7 +4,7 @@ use std::io::IoSliceMut;
 use std::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{AsRawFd, OwnedFd};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use etherparse::IpNumber;
 use nix::errno::Errno;
 use nix::ifaddrs::getifaddrs;
@@ -16,8 +16,6 @@ use nix::sys::socket::{
 use super::wire::{Probe, Sighting, read_frame, read_ip, read_payload};
 use super::world::{LINKS, NODE_MAC, World};
 
-/// What a socket may hold before it is read.
-const RECEIVE_BUFFER: usize = 8 << 20;
 /// Larger than any packet here.
 const PACKET: usize = 2048;
 
@@ -71,17 +69,21 @@ impl Sockets {
     /// Lets the node send a packet with that mark.
     pub(super) fn send_from_node(&self, probe: &Probe, mark: u32) -> Result<()> {
         let packet = probe.ip()?;
-        let (socket, sent) = match probe.destination.ip() {
-            IpAddr::V4(to) => {
+        // Bound, so that the kernel routes by the source as it does for other sockets.
+        let (socket, sent) = match (probe.source.ip(), probe.destination.ip()) {
+            (IpAddr::V4(from), IpAddr::V4(to)) => {
                 let to = SockaddrIn::from(SocketAddrV4::new(to, 0));
+                bind(self.node_v4.as_raw_fd(), &SockaddrIn::from(SocketAddrV4::new(from, 0)))?;
                 setsockopt(&self.node_v4, sockopt::Mark, &mark)?;
                 ("IPv4", sendto(self.node_v4.as_raw_fd(), &packet, &to, MsgFlags::empty()))
             }
-            IpAddr::V6(to) => {
+            (IpAddr::V6(from), IpAddr::V6(to)) => {
                 let to = SockaddrIn6::from(SocketAddrV6::new(to, 0, 0, 0));
+                bind(self.node_v6.as_raw_fd(), &SockaddrIn6::from(SocketAddrV6::new(from, 0, 0, 0)))?;
                 setsockopt(&self.node_v6, sockopt::Mark, &mark)?;
                 ("IPv6", sendto(self.node_v6.as_raw_fd(), &packet, &to, MsgFlags::empty()))
             }
+            (from, to) => bail!("{from} and {to} are not of one family"),
         };
         match sent {
             // So the sender hears of a packet that a rule dropped or rejected.
@@ -117,10 +119,8 @@ impl Sockets {
 
 fn raw(family: AddressFamily, protocol: Option<SockProtocol>) -> Result<OwnedFd> {
     let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
-    let socket = socket(family, SockType::Raw, flags, protocol)
-        .with_context(|| format!("a raw socket of {family:?} for {protocol:?}"))?;
-    setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER).context("a large receive buffer")?;
-    Ok(socket)
+    socket(family, SockType::Raw, flags, protocol)
+        .with_context(|| format!("a raw socket of {family:?} for {protocol:?}"))
 }
 
 /// Such a socket gives no IP header; the destination comes beside the packet.
