@@ -173,11 +173,12 @@ impl Lab<'_> {
             let mut open = cases.iter().zip(&sent).filter(|(_, fate)| fate.is_open()).peekable();
             let nothing_left = open.peek().is_none();
             let lost = open.any(|((_, case), _)| !self.group.expectation(case).drops());
-            if nothing_left || quiet.elapsed() >= if lost { LOST } else { DROPPED } {
-                break;
-            }
+            // Asked before the last look: this thread may have been kept waiting, too.
+            let late = quiet.elapsed() >= if lost { LOST } else { DROPPED };
             if self.look(first, &mut sent)? {
                 quiet = Instant::now();
+            } else if nothing_left || late {
+                break;
             } else {
                 sleep(Duration::from_millis(1));
             }
