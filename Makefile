@@ -10,10 +10,10 @@ TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 TEST_LOG := $(TARGET_DIR)/test.log
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test conformance bench lint fmt clean
+.PHONY: help setup build demo test conformance conformance-kernel bench lint fmt clean
 
 help: ## what can be made
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
 
 setup: ## install what building and testing need, if it is missing
 	@scripts/setup.sh
@@ -33,6 +33,9 @@ test: setup ## every test; REQUIRE_NETNS=1 makes a machine without namespaces a 
 
 conformance: setup ## packet cases on the simulator; CASES=FILE[,FILE] runs other files of the format
 	$(if $(CASES),CASES='$(CASES)') $(CARGO) test --quiet --package weir-tests --test conformance
+
+conformance-kernel: setup ## the same cases as real packets through network namespaces; VERBOSE=1 prints each case
+	$(if $(CASES),CASES='$(CASES)') $(CARGO) test --quiet --package weir-tests --test conformance-kernel
 
 bench: setup ## the criterion benches, optimised
 	$(CARGO) bench --package weir-benches

@@ -15,7 +15,8 @@ use ipnet::IpNet;
 use serde::Deserialize;
 use serde_json::Value;
 use weir::config::Config;
-use weir_model::Event;
+use weir_model::{Event, NodeSpec, Store};
+use weir_plan::NodeFacts;
 
 pub use cluster::{EndpointCase, Ingress, Kind, Policy, PortCase, ProtocolCase, ServiceCase, SliceCase};
 pub use expectation::{Expectation, Seen};
@@ -51,7 +52,9 @@ impl<T> Default for ByFamily<T> {
 }
 
 impl<T: Clone> ByFamily<T> {
-    fn values(&self) -> Vec<T> {
+    /// Those that are there.
+    #[must_use]
+    pub fn values(&self) -> Vec<T> {
         self.v4.iter().chain(&self.v6).cloned().collect()
     }
 }
@@ -65,6 +68,9 @@ pub struct Fixture {
     /// Its zone; empty when unknown.
     #[serde(default)]
     pub zone: String,
+    /// The address it is known by, of each family; its first one where unset.
+    #[serde(rename = "nodeIP", default)]
+    pub node_ip: ByFamily<IpAddr>,
     /// Its addresses.
     #[serde(rename = "localIPs")]
     pub local_ips: Vec<IpAddr>,
@@ -153,6 +159,13 @@ pub struct PacketCase {
     pub out: String,
     /// Whether the source is masqueraded; a list names the destinations for which it is.
     pub masq: Masquerade,
+    /// Name of an earlier packet of the same list. This one follows right behind it, and must get the destination
+    /// that one got.
+    #[serde(default)]
+    pub same_as: Option<String>,
+    /// The mark a packet of the node starts with, in hexadecimal; none when unset.
+    #[serde(default)]
+    pub mark: Option<String>,
     #[serde(flatten)]
     unknown: Unknown,
 }
@@ -176,6 +189,17 @@ pub struct Override {
     pub masq: Option<Masquerade>,
 }
 
+impl Fixture {
+    /// A store that knows of the node, and the node's facts by `config`.
+    #[must_use]
+    pub fn node(&self, config: &Config) -> (Store, NodeFacts) {
+        let mut store = Store::new(weir::node::identity(config));
+        store.apply(Event::Node(Some(NodeSpec { addresses: self.node_ip.values(), ..NodeSpec::default() })));
+        let facts = weir::node::facts(config, &self.local_ips, &store);
+        (store, facts)
+    }
+}
+
 impl File {
     /// Reads a file.
     ///
@@ -185,6 +209,36 @@ impl File {
         let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
         serde_json::from_str(&text).with_context(|| format!("{} is no file of cases", path.display()))
     }
+}
+
+impl PacketCase {
+    /// Whether the node itself sends it.
+    #[must_use]
+    pub fn from_node(&self, fixture: &Fixture) -> bool {
+        self.src.is_loopback() || fixture.local_ips.contains(&self.src)
+    }
+
+    /// Its first mark; 0 when unset.
+    ///
+    /// # Errors
+    /// When it is no hexadecimal number.
+    pub fn mark(&self) -> anyhow::Result<u32> {
+        let Some(text) = &self.mark else { return Ok(0) };
+        u32::from_str_radix(text.trim_start_matches("0x"), 16)
+            .with_context(|| format!("mark {text:?} of packet {:?} is no hexadecimal number", self.name))
+    }
+}
+
+/// The packet `case` must go the way of, which is one of those before it in `packets`.
+///
+/// # Errors
+/// When there is none of that name, or it follows another itself.
+pub fn leader<'a>(packets: &'a [PacketCase], case: &PacketCase) -> anyhow::Result<Option<&'a PacketCase>> {
+    let Some(name) = &case.same_as else { return Ok(None) };
+    let before = packets.iter().take_while(|other| other.name != case.name);
+    let found = before.filter(|other| other.same_as.is_none()).find(|other| other.name == *name);
+    let missing = || format!("packet {:?}: sameAs names {name:?}, which is no packet before it", case.name);
+    found.map(Some).with_context(missing)
 }
 
 impl Group {

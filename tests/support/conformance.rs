@@ -1,120 +1,106 @@
 //! Runs cases through the whole pure pipeline: store, policy in Wasm, plan, ruleset, simulator.
 
 use std::net::SocketAddr;
-use std::path::Path;
 
 use weir::pipeline::Pipeline;
-use weir_model::Store;
-use weir_nft::sim::{Entry, Env, Memory, Outcome, Packet, Verdict, simulate};
-use weir_nft::{Installed, Ruleset};
+use weir_nft::sim::{Entry, Env, Memory, Outcome, Packet, Remembered, Verdict, simulate};
+use weir_nft::{Dataplane, Installed, Ruleset};
 use weir_policy::Failure;
 
-use crate::cases::{File, Fixture, Group, PacketCase, Seen};
+use crate::cases::{Fixture, Group, PacketCase, Seen, leader};
 use crate::policies;
+use crate::report::Report;
 
 /// Source port of all packets; no rule but the flow hash looks at it.
 const SOURCE_PORT: u16 = 40_000;
 
-/// What a run counts and prints.
-#[derive(Debug, Default)]
-pub struct Report {
-    /// Packets that ended as they should.
-    pub passed: usize,
-    /// Packets that did not, each with what is needed to find out why.
-    pub failed: Vec<String>,
-    /// Packets Weir does not cover yet, each with the reason.
-    pub skipped: Vec<String>,
-    /// Fields the files use and this runner does not know.
-    pub notes: Vec<String>,
+/// Runs one group on the simulator; a [`crate::report::Runner`].
+///
+/// # Errors
+/// When the group makes no sense, a policy fails, or the rules cannot be built.
+pub fn run_group(at: &str, fixture: &Fixture, group: &Group, report: &mut Report) -> anyhow::Result<()> {
+    let config = group.config(fixture)?;
+    let (store, facts) = fixture.node(&config);
+    let mut pipeline = Pipeline::new(store, policies::decider()?, Installed::new(facts), Memory::default());
+    let env = Env { local_addresses: fixture.local_ips.iter().copied().collect(), ..Env::default() };
+    let mut run = |pipeline: &mut Pipeline<Memory>, packets: &[PacketCase]| -> anyhow::Result<()> {
+        sync(pipeline)?;
+        let wanted = pipeline.installed().ruleset();
+        let ruleset = pipeline.dataplane().ruleset();
+        anyhow::ensure!(*ruleset == wanted, "the transactions do not add up to the ruleset");
+        packets.iter().try_for_each(|case| check(at, fixture, group, packets, case, ruleset, &env, report))
+    };
+
+    pipeline.apply(group.cluster()?);
+    run(&mut pipeline, &group.packets)?;
+    if !group.after_slice_delete.is_empty() {
+        group.slices_gone()?.into_iter().for_each(|event| pipeline.apply(event));
+        run(&mut pipeline, &group.after_slice_delete)?;
+    }
+    Ok(())
 }
 
-impl Report {
-    /// Whether nothing was run, not even to be skipped.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.passed == 0 && self.failed.is_empty() && self.skipped.is_empty()
-    }
-
-    /// Runs the groups of a file whose `file/group` contains `filter`.
-    ///
-    /// # Errors
-    /// When the file cannot be read. A group that cannot be set up counts as one failure.
-    pub fn run_file(&mut self, path: &Path, filter: &str) -> anyhow::Result<()> {
-        let file = File::read(path)?;
-        let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
-        for group in &file.groups {
-            let at = format!("{name} / {}", group.id);
-            if !at.contains(filter) {
-                continue;
+#[expect(clippy::too_many_arguments, reason = "a case and everything it depends on")]
+fn check(
+    at: &str,
+    fixture: &Fixture,
+    group: &Group,
+    packets: &[PacketCase],
+    case: &PacketCase,
+    ruleset: &Ruleset,
+    env: &Env,
+    report: &mut Report,
+) -> anyhow::Result<()> {
+    let at = format!("{at} / {}", case.name);
+    let packet = packet(fixture, case)?;
+    let mut strays = Vec::new();
+    let outcomes = match leader(packets, case)? {
+        None => simulate(ruleset, &packet, env)?,
+        Some(leader) => {
+            let mut outcomes = Vec::new();
+            for first in simulate(ruleset, &self::packet(fixture, leader)?, env)? {
+                let after = simulate(ruleset, &packet, &remembering(env, first.remembered))?;
+                let stray = after.iter().find(|after| ending(after).0 != ending(&first).0);
+                strays.extend(stray.map(|stray| format!("{} follows {}", ending(stray).0, ending(&first).0)));
+                outcomes.extend(after);
             }
-            self.notes
-                .extend(group.unknown_fields().iter().map(|field| format!("{at}: field {field} is unknown here")));
-            if let Err(error) = self.run_group(&at, &file.fixture, group) {
-                self.failed.push(format!("{at}: {error:#}\n"));
-            }
+            outcomes
         }
-        Ok(())
+    };
+    let (expected, seen) = (group.expectation(case), Seen { endings: outcomes.iter().map(ending).collect() });
+    if expected.is_met_by(&seen) && strays.is_empty() {
+        report.pass(&at, &seen);
+        return Ok(());
     }
-
-    fn run_group(&mut self, at: &str, fixture: &Fixture, group: &Group) -> anyhow::Result<()> {
-        let config = group.config(fixture)?;
-        let store = Store::new(weir::node::identity(&config));
-        let facts = weir::node::facts(&config, &fixture.local_ips, &store);
-        let mut pipeline = Pipeline::new(store, policies::decider()?, Installed::new(facts), Memory::default());
-        let env = Env { local_addresses: fixture.local_ips.iter().copied().collect(), ..Env::default() };
-
-        pipeline.apply(group.cluster()?);
-        sync(&mut pipeline)?;
-        for packet in &group.packets {
-            self.check(at, group, packet, pipeline.dataplane().ruleset(), &env)?;
-        }
-        if !group.after_slice_delete.is_empty() {
-            group.slices_gone()?.into_iter().for_each(|event| pipeline.apply(event));
-            sync(&mut pipeline)?;
-        }
-        for packet in &group.after_slice_delete {
-            self.check(at, group, packet, pipeline.dataplane().ruleset(), &env)?;
-        }
-        Ok(())
-    }
-
-    fn check(
-        &mut self,
-        at: &str,
-        group: &Group,
-        case: &PacketCase,
-        ruleset: &Ruleset,
-        env: &Env,
-    ) -> anyhow::Result<()> {
-        let from_node = case.src.is_loopback() || env.local_addresses.contains(&case.src);
-        let packet = Packet {
-            entry: if from_node { Entry::Node } else { Entry::Network },
-            protocol: case.proto.into(),
-            source: SocketAddr::new(case.src, SOURCE_PORT),
-            destination: SocketAddr::new(case.dst, case.port),
-            mark: 0,
-        };
-        let outcomes = simulate(ruleset, &packet, env)?;
-        let (expected, seen) = (group.expectation(case), Seen { endings: outcomes.iter().map(ending).collect() });
-        if expected.is_met_by(&seen) {
-            self.passed += 1;
-        } else {
-            let Packet { protocol, source, destination, .. } = packet;
-            let mut text = format!("{at} / {}\n", case.name);
-            text += &format!(
-                "  packet    {protocol} {source} -> {destination}{}\n",
-                if from_node { ", sent by the node" } else { "" }
-            );
-            text += &format!("  expected  {expected}\n  seen      {seen}\n");
-            outcomes.iter().for_each(|outcome| text += &trace(outcome));
-            self.failed.push(text);
-        }
-        Ok(())
-    }
+    let Packet { protocol, source, destination, .. } = packet;
+    let sender = if packet.entry == Entry::Node { ", sent by the node" } else { "" };
+    let mut text = format!("{at}\n  packet    {protocol} {source} -> {destination}{sender}\n");
+    text += &format!("  expected  {expected}\n  seen      {seen}\n");
+    strays.iter().for_each(|stray| text += &format!("  not the same: {stray}\n"));
+    outcomes.iter().for_each(|outcome| text += &trace(outcome));
+    report.fail(text);
+    Ok(())
 }
 
-/// One sync. A policy that fails or an address that is refused would hide what the case is about.
-fn sync(pipeline: &mut Pipeline<Memory>) -> anyhow::Result<()> {
+fn packet(fixture: &Fixture, case: &PacketCase) -> anyhow::Result<Packet> {
+    Ok(Packet {
+        entry: if case.from_node(fixture) { Entry::Node } else { Entry::Network },
+        protocol: case.proto.into(),
+        source: SocketAddr::new(case.src, SOURCE_PORT),
+        destination: SocketAddr::new(case.dst, case.port),
+        mark: case.mark()?,
+    })
+}
+
+/// The world after a connection that was remembered.
+fn remembering(env: &Env, remembered: Option<Remembered>) -> Env {
+    let mut env = env.clone();
+    env.affinity.extend(remembered.map(|Remembered { key, endpoint, .. }| (key, endpoint)));
+    env
+}
+
+/// One sync. A policy that fails or an address that is refused would hide what the cases are about.
+pub(crate) fn sync<D: Dataplane>(pipeline: &mut Pipeline<D>) -> anyhow::Result<()> {
     let outcome = pipeline.sync()?;
     if let Some(failure) = outcome.failures.first() {
         let (Failure { service, port, policy, message, .. }, all) = (failure, outcome.failures.len());
@@ -123,8 +109,6 @@ fn sync(pipeline: &mut Pipeline<Memory>) -> anyhow::Result<()> {
     if let Some(rejection) = outcome.rejections.first() {
         anyhow::bail!("{rejection}");
     }
-    let wanted = pipeline.installed().ruleset();
-    anyhow::ensure!(*pipeline.dataplane().ruleset() == wanted, "the transactions do not add up to the ruleset");
     Ok(())
 }
 

@@ -2,5 +2,7 @@
 
 pub mod cases;
 pub mod conformance;
+pub mod kernel_cases;
 pub mod lab;
 pub mod policies;
+pub mod report;

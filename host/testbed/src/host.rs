@@ -139,7 +139,10 @@ impl Host {
     }
 
     /// Gives lines of `ip` commands (without the word `ip`) to one `ip -batch` inside the namespace.
-    pub(crate) fn ip(&self, lines: &[String]) -> Result<()> {
+    ///
+    /// # Errors
+    /// As [`Host::command`], with the lines.
+    pub fn ip(&self, lines: &[String]) -> Result<()> {
         let script = lines.join("\n") + "\n";
         self.command_with_input("ip", &["-batch", "-"], &script)
             .map(drop)
@@ -147,7 +150,10 @@ impl Host {
     }
 
     /// Writes kernel settings below `net.` of this namespace, `/` between the parts of a name.
-    pub(crate) fn set_sysctls(&self, settings: &[(&str, &str)]) -> Result<()> {
+    ///
+    /// # Errors
+    /// When the kernel has no such setting or refuses the value.
+    pub fn set_sysctls(&self, settings: &[(&str, &str)]) -> Result<()> {
         self.run(|| {
             for (name, value) in settings {
                 let path = format!("/proc/sys/net/{name}");

@@ -33,6 +33,6 @@ pub use call::{Answer, Call, Failure, Tally, Transport};
 pub use enter::{EnterError, enter, enter_for_tests};
 pub use host::Host;
 pub use layout::{Addresses, Layout, PodSpec};
-pub use node::Node;
+pub use node::{NODE_SYSCTLS, Node};
 pub use probe::{Probe, ProbeReport};
 pub use server::{Listen, Server};

@@ -91,7 +91,7 @@ impl Node {
 /// The node routes for others, trusts asymmetric paths (the kernel would drop them silently), and answers every
 /// refused packet: with the default limits on ICMP errors (per destination, and 50 in a burst for the whole machine)
 /// a rejected port would now and then look like a dropped one. The masks name what stays limited.
-const NODE_SYSCTLS: &[(&str, &str)] = &[
+pub const NODE_SYSCTLS: &[(&str, &str)] = &[
     ("ipv4/ip_forward", "1"),
     ("ipv4/conf/all/rp_filter", "0"),
     ("ipv4/conf/default/rp_filter", "0"),

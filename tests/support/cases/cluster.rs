@@ -4,7 +4,8 @@ use std::net::IpAddr;
 
 use anyhow::Context;
 use ipnet::IpNet;
-use serde::Deserialize;
+use serde::de::Error;
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use weir_model::{
     Conditions, EndpointSpec, Family, ObjectKey, Protocol, ServiceKind, ServicePortSpec, ServiceSpec, SlicePort,
@@ -35,8 +36,8 @@ pub struct ServiceCase {
     #[serde(default)]
     pub lb_ingress: Vec<Ingress>,
     /// `spec.loadBalancerSourceRanges`.
-    #[serde(default)]
-    pub load_balancer_source_ranges: Vec<String>,
+    #[serde(default, deserialize_with = "trimmed")]
+    pub load_balancer_source_ranges: Vec<IpNet>,
     /// `spec.ports`.
     #[serde(default)]
     pub ports: Vec<PortCase>,
@@ -209,16 +210,7 @@ impl ServiceCase {
             cluster_ips,
             external_ips: self.external_ips.clone(),
             load_balancer_ips: self.lb_ingress.iter().filter(virtual_ip).filter_map(|ingress| ingress.ip).collect(),
-            source_ranges: self
-                .load_balancer_source_ranges
-                .iter()
-                .map(|text| {
-                    text.trim()
-                        .parse::<IpNet>()
-                        .map(|net| net.trunc())
-                        .with_context(|| format!("{}: range {text:?}", self.name))
-                })
-                .collect::<anyhow::Result<_>>()?,
+            source_ranges: self.load_balancer_source_ranges.iter().map(IpNet::trunc).collect(),
             health_check_node_port: self.health_check_node_port,
             ports: self
                 .ports
@@ -277,6 +269,12 @@ impl EndpointCase {
             weight: 1,
         }
     }
+}
+
+/// Ranges as the API server takes them: with blanks around them.
+fn trimmed<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D::Error> {
+    let parse = |text: &String| text.trim().parse().map_err(|error| D::Error::custom(format!("{text:?}: {error}")));
+    Vec::<String>::deserialize(deserializer)?.iter().map(parse).collect()
 }
 
 fn object_key(text: &str) -> anyhow::Result<ObjectKey> {

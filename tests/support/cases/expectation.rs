@@ -26,6 +26,18 @@ impl Expectation {
         Self { out: out.split(',').map(|one| one.trim().to_owned()).collect(), masquerade: masquerade.clone() }
     }
 
+    /// In how many places packets may arrive; 0 where they are rejected or dropped.
+    #[must_use]
+    pub fn destinations(&self) -> usize {
+        self.out.iter().filter(|one| !["REJECT", "DROP"].contains(&one.as_str())).count()
+    }
+
+    /// Whether packets may be dropped.
+    #[must_use]
+    pub fn drops(&self) -> bool {
+        self.out.contains("DROP")
+    }
+
     /// Whether exactly that was seen.
     #[must_use]
     pub fn is_met_by(&self, seen: &Seen) -> bool {

@@ -197,6 +197,19 @@ fn packets_of_the_node_meet_output_and_come_back_over_loopback() {
     assert_eq!(verdicts(&nat_drops(Hook::Prerouting), &home), [(PASSED, 1, 1)]);
 }
 
+/// As seen on the kernel: masquerading would come too late for the first, there is no route for it.
+#[test]
+fn loopback_addresses_do_not_leave_the_node() {
+    let ruleset = three_slots().base(ChainType::Nat, Hook::Output, -100, [vec![dnat(random(1))]]).ruleset();
+    let from = |source: &str, destination: &str| {
+        verdicts(&ruleset, &Packet { entry: Entry::Node, ..packet(source, destination) })[0].0
+    };
+    assert_eq!(from("127.0.0.1:4000", "10.0.0.1:80"), Verdict::Drop);
+    assert_eq!(from("192.168.0.2:4000", "10.0.0.1:80"), to("10.1.0.1:8080"));
+    assert_eq!(from("127.0.0.1:4000", "192.168.0.2:80"), PASSED);
+    assert_eq!(from("[::1]:4000", "[2001:db8::7]:80"), PASSED);
+}
+
 #[test]
 fn base_chains_run_by_priority() {
     let ruleset = |priority| {

@@ -89,6 +89,9 @@ impl<'a, 'd> Walk<'a, 'd> {
             Entry::Node => Hook::Output,
         };
         let mut end = self.hook(first, BOTH)?;
+        if self.cannot_leave() && matches!(end, ChainEnd::Through | ChainEnd::Accept) {
+            end = ChainEnd::Drop;
+        }
         // Routing comes after the first hook: what counts is the translated destination.
         let rest: &[(Hook, &[ChainType])] = match (self.packet.entry, self.is_local(self.destination.ip())) {
             (Entry::Network, true) => &[(Hook::Input, BOTH)],
@@ -110,6 +113,16 @@ impl<'a, 'd> Walk<'a, 'd> {
             }
         };
         Ok((verdict, self.steps, self.remembered))
+    }
+
+    /// Linux routes no packet of 127.0.0.0/8 out of the node, translated or not, unless `route_localnet` is set, which
+    /// Weir never does; the sender gets EINVAL. With IPv6 it does.
+    fn cannot_leave(&self) -> bool {
+        let source = self.packet.source.ip();
+        self.packet.entry == Entry::Node
+            && source.is_ipv4()
+            && source.is_loopback()
+            && !self.is_local(self.destination.ip())
     }
 
     /// The base chains of one hook, by priority.
