@@ -1,5 +1,7 @@
 //! What follows the Services besides the rules: listeners on this node, entries of connections.
 
+pub mod conntrack;
+
 use weir_model::{ServiceId, Store};
 use weir_nft::{Installed, Transaction};
 

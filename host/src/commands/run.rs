@@ -3,10 +3,13 @@
 use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
-use tracing::info;
+use tracing::{info, warn};
 use weir_netlink::Kernel;
 
 use crate::cli::RunArgs;
+use crate::config::Config;
+use crate::follow::Follower;
+use crate::follow::conntrack::Conntrack;
 use crate::{node, runner};
 
 /// Events that may wait for the pipeline before the source has to.
@@ -21,6 +24,7 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<()> {
     let mut pipeline = super::pipeline(&config, &node::addresses()?, kernel)?;
     // A second Weir on this node must end here, not wait for its turn.
     pipeline.claim()?;
+    let mut followers = followers(&config)?;
     // One thread is enough: syncs are short, and nothing else has to happen meanwhile.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
@@ -34,7 +38,18 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<()> {
                 _ = interrupt.recv() => {}
             }
         };
-        runner::run(&mut pipeline, events, &mut [], stop).await;
+        runner::run(&mut pipeline, events, &mut followers, stop).await;
         anyhow::Ok(())
     })
+}
+
+/// Whoever keeps something in line with the Services besides the rules. What this kernel cannot do is told once and
+/// done without.
+fn followers(config: &Config) -> anyhow::Result<Vec<Box<dyn Follower>>> {
+    let mut followers: Vec<Box<dyn Follower>> = Vec::new();
+    match weir_netlink::Conntrack::open() {
+        Ok(flows) => followers.push(Box::new(Conntrack::start(flows, &config.conntrack)?)),
+        Err(error) => warn!(%error, "UDP flows to endpoints that are gone go on until they expire"),
+    }
+    Ok(followers)
 }
