@@ -46,6 +46,10 @@ pub struct Service {
     pub spec: ServiceSpec,
     /// Who serves it.
     pub backends: Vec<Backend>,
+    /// What its slices say of every one of them.
+    pub conditions: Conditions,
+    /// Where every one of them listens.
+    pub target_port: u16,
 }
 
 /// The Service most tests use: `default/web`, 10.96.0.10 and fd00:10:96::10, port 80 by TCP and UDP, all three
@@ -64,7 +68,8 @@ impl Service {
     pub fn new<const N: usize>(name: &str, cluster_ips: [&str; N]) -> Self {
         let spec =
             ServiceSpec { key: key(name), cluster_ips: cluster_ips.map(address).to_vec(), ..ServiceSpec::default() };
-        Self { spec, backends: Backend::ALL.to_vec() }
+        let (backends, conditions) = (Backend::ALL.to_vec(), Conditions::ready());
+        Self { spec, backends, conditions, target_port: BACKEND_PORT }
     }
 
     /// One more port, by TCP.
@@ -148,6 +153,20 @@ impl Service {
         self
     }
 
+    /// Backends in this state instead of ready.
+    #[must_use]
+    pub fn conditions(mut self, conditions: Conditions) -> Self {
+        self.conditions = conditions;
+        self
+    }
+
+    /// Backends that listen here instead of on [`BACKEND_PORT`].
+    #[must_use]
+    pub fn target_port(mut self, port: u16) -> Self {
+        self.target_port = port;
+        self
+    }
+
     /// Its EndpointSlices: one for each family it has, and for each weight, since the weight belongs to the slice.
     #[must_use]
     pub fn slices(&self) -> Vec<SliceSpec> {
@@ -160,13 +179,16 @@ impl Service {
 
     fn slice(&self, like: IpAddr, weight: u32) -> SliceSpec {
         let family = Family::of(like);
-        let port =
-            |port: &ServicePortSpec| SlicePort { name: port.name.clone(), protocol: port.protocol, port: BACKEND_PORT };
+        let port = |port: &ServicePortSpec| SlicePort {
+            name: port.name.clone(),
+            protocol: port.protocol,
+            port: self.target_port,
+        };
         let endpoint = |backend: &Backend| EndpointSpec {
             address: backend.address(like),
             node: Some(backend.node().to_owned()),
             zone: None,
-            conditions: Conditions::ready(),
+            conditions: self.conditions,
             hint_zones: Vec::new(),
             hint_nodes: Vec::new(),
             weight,
