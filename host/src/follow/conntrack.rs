@@ -68,6 +68,16 @@ impl Conntrack {
 
 impl Follower for Conntrack {
     fn synced(&mut self, synced: &Synced<'_>) {
+        if let (Some(message), Some(sender)) = (self.news(synced), &self.sender) {
+            // Fails only if the worker panicked, which has been told then.
+            let _ = sender.send(message);
+        }
+    }
+}
+
+impl Conntrack {
+    /// What the worker must hear of a sync; `None` when it concerns no port of our protocols.
+    fn news(&mut self, synced: &Synced<'_>) -> Option<Message> {
         let Synced { store, installed, services, transaction } = *synced;
         let mut change = Change { services: Vec::new(), released: released(transaction, &self.protocols) };
         for id in services {
@@ -80,15 +90,12 @@ impl Follower for Conntrack {
         // News after the first sync, even if nothing was programmed: an earlier life may have left flows behind.
         let facts = (self.facts.as_ref() != Some(installed.node())).then(|| installed.node().clone());
         if facts.is_none() && change == Change::default() {
-            return;
+            return None;
         }
         if facts.is_some() {
             self.facts.clone_from(&facts);
         }
-        if let Some(sender) = &self.sender {
-            // Fails only if the worker panicked, which has been told then.
-            let _ = sender.send(Message { change, facts });
-        }
+        Some(Message { change, facts })
     }
 }
 
@@ -101,3 +108,6 @@ impl Drop for Conntrack {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
