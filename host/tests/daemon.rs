@@ -171,7 +171,7 @@ fn ends_flows_to_endpoints_that_are_gone() {
     };
     let directory = Directory::new("flows");
     directory.put("web.yaml", &udp("10.1.0.7"));
-    let daemon = Daemon::start(&directory, &[]);
+    let daemon = Daemon::start(&directory, &["--log-format", "json"]);
     wait_for("the endpoint", |rules| rules.contains("10.1.0.7 . 8080"));
     let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
     socket.send_to(b"?", "10.0.0.1:80").expect("a way out");
@@ -184,7 +184,7 @@ fn ends_flows_to_endpoints_that_are_gone() {
         sleep(Duration::from_millis(20));
     }
     let log = daemon.terminate();
-    assert!(log.contains("deleted=1"), "{log}");
+    assert!(log.contains(r#""deleted":1"#), "{log}");
 }
 
 fn cleanup_removes_only_weirs_tables() {

@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use ipnet::IpNet;
 use weir_model::{Family, Protocol, ServiceId};
 use weir_plan::{FrontendAddress, FrontendKey};
 
@@ -14,7 +13,6 @@ use crate::{Change, Flow, TrackedPort};
 #[derive(Debug)]
 pub struct Table {
     protocols: Vec<Protocol>,
-    service_ranges: Vec<IpNet>,
     node_addresses: BTreeSet<IpAddr>,
     services: BTreeMap<ServiceId, Vec<TrackedPort>>,
     /// Nearly always one owner; see [`TrackedPort::of`] for when there are more.
@@ -27,7 +25,7 @@ pub struct Table {
 enum Place<'a> {
     /// A frontend, of these Services.
     Frontend(&'a FrontendKey, &'a [ServiceId]),
-    /// It was a frontend, or could only have been one.
+    /// It was a frontend until a moment ago.
     Former,
     /// None of Weir's business.
     Foreign,
@@ -39,7 +37,6 @@ impl Table {
     pub fn new(protocols: &[Protocol]) -> Self {
         Self {
             protocols: protocols.to_vec(),
-            service_ranges: Vec::new(),
             node_addresses: BTreeSet::new(),
             services: BTreeMap::new(),
             owners: BTreeMap::new(),
@@ -47,11 +44,9 @@ impl Table {
         }
     }
 
-    /// Takes in `node_addresses`, which accept node ports, and `service_ranges`, where ClusterIPs come from: a
-    /// translated flow to an address in there is a Service's, whether that is still known or not.
-    pub fn set_node(&mut self, node_addresses: BTreeSet<IpAddr>, service_ranges: Vec<IpNet>) {
-        self.node_addresses = node_addresses;
-        self.service_ranges = service_ranges;
+    /// Takes in the addresses of this node that accept node ports.
+    pub fn set_node_addresses(&mut self, addresses: BTreeSet<IpAddr>) {
+        self.node_addresses = addresses;
     }
 
     /// Takes in what a sync changed at `now` (time since any fixed moment), and returns whether any flow could be
@@ -103,10 +98,7 @@ impl Table {
     #[must_use]
     pub fn selections(&self) -> Vec<(Family, Protocol)> {
         let keys = self.owners.keys().chain(self.released.keys());
-        let mut found: BTreeSet<(Family, Protocol)> = keys.map(|key| (key.family, key.protocol)).collect();
-        for range in &self.service_ranges {
-            found.extend(self.protocols.iter().map(|protocol| (Family::of(range.addr()), *protocol)));
-        }
+        let found: BTreeSet<(Family, Protocol)> = keys.map(|key| (key.family, key.protocol)).collect();
         found.into_iter().collect()
     }
 
@@ -140,9 +132,7 @@ impl Table {
         if let Some((key, owners)) = keys.clone().find_map(|key| self.owners.get_key_value(key)) {
             return Place::Frontend(key, owners);
         }
-        if keys.any(|key| self.released.contains_key(key))
-            || self.service_ranges.iter().any(|range| range.contains(&ip))
-        {
+        if keys.any(|key| self.released.contains_key(key)) {
             return Place::Former;
         }
         Place::Foreign

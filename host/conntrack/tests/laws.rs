@@ -13,7 +13,7 @@ use weir_plan::{FrontendAddress, FrontendKey};
 
 const PORTS: [u16; 2] = [53, 30_053];
 
-/// 10.96.0.0 to 10.96.0.2 are ClusterIPs, of which those of 10.96.0.2/31 are in the known range.
+/// The first three may be frontends.
 fn cluster_ip(number: u8) -> IpAddr {
     Ipv4Addr::new(10, 96, 0, number).into()
 }
@@ -21,10 +21,6 @@ fn cluster_ip(number: u8) -> IpAddr {
 /// Only the first accepts node ports.
 fn node(number: u8) -> IpAddr {
     Ipv4Addr::new(192, 168, 0, number).into()
-}
-
-fn range() -> ipnet::IpNet {
-    "10.96.0.2/31".parse().expect("a network")
 }
 
 fn endpoint(number: u8) -> SocketAddr {
@@ -162,14 +158,13 @@ fn is_stale(flow: &Flow, tcp: bool, changes: &[Change]) -> bool {
             return !healthy && (flow.protocol == Protocol::Udp || flow.is_translated());
         }
     }
-    flow.is_translated()
-        && (places.iter().any(|place| gone.contains(place)) || range().contains(&flow.destination.ip()))
+    flow.is_translated() && places.iter().any(|place| gone.contains(place))
 }
 
 fn table(tcp: bool, changes: &[Change]) -> Table {
     let protocols: &[Protocol] = if tcp { &[Protocol::Udp, Protocol::Tcp] } else { &[Protocol::Udp] };
     let mut table = Table::new(protocols);
-    table.set_node(BTreeSet::from([node(0)]), vec![range()]);
+    table.set_node_addresses(BTreeSet::from([node(0)]));
     for (second, change) in (0..).zip(changes) {
         table.apply(change.clone(), Duration::from_secs(second));
     }
@@ -245,27 +240,29 @@ fn what_is_well_again_stays() {
     assert_eq!(kernel.flows, [flow]);
 }
 
-/// After its time, a frontend that went is nobody's business; one in the Services' range always is.
+/// After its time, a frontend that went is nobody's business.
 #[test]
 fn released_frontends_are_forgotten() {
-    let key = |number| FrontendKey {
+    let key = FrontendKey {
         family: Family::V4,
-        address: FrontendAddress::Ip(cluster_ip(number)),
+        address: FrontendAddress::Ip(cluster_ip(0)),
         protocol: Protocol::Udp,
         port: 53,
     };
-    let flow = |number| Flow {
+    let flow = Flow {
         protocol: Protocol::Udp,
         source: endpoint(9),
-        destination: SocketAddr::new(cluster_ip(number), 53),
+        destination: SocketAddr::new(cluster_ip(0), 53),
         reply_source: endpoint(1),
         zone: 0,
         id: 7,
     };
-    let mut table = table(false, &[Change { services: Vec::new(), released: vec![key(0), key(2)] }]);
+    let released = || Change { services: Vec::new(), released: vec![key] };
+    let mut table = table(false, &[released()]);
+    assert!(table.is_stale(&flow));
     table.forget_released(Duration::ZERO);
-    assert!(!table.is_stale(&flow(0)) && table.is_stale(&flow(2)));
-    table.apply(Change { services: Vec::new(), released: vec![key(0)] }, Duration::from_secs(5));
+    assert!(!table.is_stale(&flow) && table.selections().is_empty());
+    table.apply(released(), Duration::from_secs(5));
     table.forget_released(Duration::from_secs(4));
-    assert!(table.is_stale(&flow(0)));
+    assert!(table.is_stale(&flow));
 }
