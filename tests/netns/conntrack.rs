@@ -122,7 +122,7 @@ pub(crate) fn preserve_udp_traffic_when_server_pod_cycles_node_port() {
 /// Kubernetes e2e: "should be able to preserve UDP traffic when initial unready endpoints get ready".
 pub(crate) fn preserve_udp_traffic_when_initial_unready_endpoints_get_ready() {
     let service = service().on(&FIRST).node_port(NODE_PORT);
-    let mut lab = Lab::up(&[service.clone().conditions(Conditions::default())]).unwrap();
+    let mut lab = Lab::up(&[service.clone().in_state(Conditions::default())]).unwrap();
     let inside = CLUSTER_IPS.map(|text| (lab.client().clone(), target(text)));
     let outside = NODE_PORTS.map(|text| (lab.outside().clone(), target(text)));
     let flows = [inside, outside].concat();
@@ -251,7 +251,7 @@ pub(crate) fn healthy_flows_outlive_the_changes_of_others() {
         let on: &[Backend] = if round % 2 == 0 { &Backend::ALL } else { &FIRST };
         let terminating = if round < 10 { Conditions::ready() } else { Conditions::SERVING | Conditions::TERMINATING };
         let others: &[Backend] = if round % 3 == 0 { &[] } else { &SECOND };
-        lab.apply(&[service().on(on).conditions(terminating), other().on(others)]).unwrap();
+        lab.apply(&[service().on(on).in_state(terminating), other().on(others)]).unwrap();
         for target in CLUSTER_IPS.map(target) {
             assert_answered(&client, target, "backend-1");
         }

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use weir::config::Config;
-use weir::follow::Follower;
 use weir::follow::conntrack::{Conntrack, Counters};
+use weir::follow::{Follower, Synced};
 use weir::pipeline::{Outcome, Pipeline};
 use weir_model::{Event, Protocol, Store};
 use weir_netlink::Kernel;
@@ -131,6 +131,15 @@ impl Lab {
         Ok(outcome)
     }
 
+    /// What `outcome` means to those who follow the Services.
+    ///
+    /// # Panics
+    /// When Weir is not running.
+    #[must_use]
+    pub fn synced<'a>(&'a self, outcome: &'a Outcome) -> Synced<'a> {
+        self.pipeline.as_ref().expect("Weir is running").synced(outcome)
+    }
+
     /// Ends Weir as a crash would: no clean-up, no last write.
     pub fn stop(&mut self) {
         self.pipeline = None;
@@ -152,8 +161,8 @@ impl Lab {
     /// As [`Lab::apply`].
     pub fn start(&mut self, services: &[Service]) -> Result<Outcome> {
         let kernel = self.node.kernel().run(Kernel::open)?;
-        let facts = weir::node::facts(&self.config, &self.local_addresses);
         let store = Store::new(weir::node::identity(&self.config));
+        let facts = weir::node::facts(&self.config, &self.local_addresses, &store);
         let decider = policies::decider()?;
         let flows = self.node.kernel().run(|| {
             let flows = weir_netlink::Conntrack::open()?;

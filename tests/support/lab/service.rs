@@ -46,9 +46,9 @@ pub struct Service {
     pub spec: ServiceSpec,
     /// Who serves it.
     pub backends: Vec<Backend>,
-    /// What its slices say of every one of them.
+    /// In which state all of them are.
     pub conditions: Conditions,
-    /// Where every one of them listens.
+    /// Where all of them listen.
     pub target_port: u16,
 }
 
@@ -153,18 +153,16 @@ impl Service {
         self
     }
 
-    /// Backends in this state instead of ready.
+    /// All its backends in this state instead of ready.
     #[must_use]
-    pub fn conditions(mut self, conditions: Conditions) -> Self {
-        self.conditions = conditions;
-        self
+    pub fn in_state(self, conditions: Conditions) -> Self {
+        Self { conditions, ..self }
     }
 
-    /// Backends that listen here instead of on [`BACKEND_PORT`].
+    /// All its backends listen here instead of on [`BACKEND_PORT`].
     #[must_use]
-    pub fn target_port(mut self, port: u16) -> Self {
-        self.target_port = port;
-        self
+    pub fn target_port(self, port: u16) -> Self {
+        Self { target_port: port, ..self }
     }
 
     /// Its EndpointSlices: one for each family it has, and for each weight, since the weight belongs to the slice.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use tracing::{debug, info, warn};
 use weir_conntrack::{Change, FOLLOW_UP, FlowTable, Report, Schedule, Table, find, remove};
-use weir_model::Protocol;
+use weir_model::{Family, Protocol};
 use weir_plan::{NodeFacts, NodePortAddresses};
 
 use super::Counters;
@@ -130,9 +130,13 @@ impl Worker {
 
 /// The addresses of this node that accept node ports, as they are now.
 fn node_port_addresses(facts: &NodeFacts) -> BTreeSet<IpAddr> {
-    match &facts.node_port_addresses {
-        NodePortAddresses::Listed(addresses) => addresses.iter().copied().collect(),
+    let addresses = Family::ALL.into_iter().flat_map(|family| match facts.node_ports(family) {
+        NodePortAddresses::Listed(addresses) => addresses.clone(),
         // Without them, flows to node ports are left alone until the next pass.
-        NodePortAddresses::All => crate::node::addresses().unwrap_or_default().into_iter().collect(),
-    }
+        NodePortAddresses::All => {
+            let present = crate::node::addresses().unwrap_or_default();
+            present.into_iter().filter(|address| Family::of(*address) == family).collect()
+        }
+    });
+    addresses.collect()
 }
