@@ -44,6 +44,17 @@ pub struct Config {
     pub masquerade_bit: u8,
     /// The policies of Services that name none.
     pub policies: DefaultPolicies,
+    /// What becomes of flows whose endpoint is gone.
+    pub conntrack: ConntrackSettings,
+}
+
+/// How flows are treated whose endpoint is gone.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct ConntrackSettings {
+    /// End TCP connections, too, instead of leaving them to the peers' timeouts. UDP flows are always ended.
+    #[serde(rename = "resetStaleTCP")]
+    pub reset_stale_tcp: bool,
 }
 
 /// Names of the policies that serve where a Service asks for none.
@@ -118,6 +129,7 @@ impl Default for Config {
             masquerade_all: false,
             masquerade_bit: 14,
             policies: DefaultPolicies::default(),
+            conntrack: ConntrackSettings::default(),
         }
     }
 }
@@ -241,6 +253,8 @@ mod tests {
         assert!(bit.contains("masqueradeBit"), "{bit}");
         let addresses = load("nodePortAddresses: [everywhere]\n").expect_err("a bad word").to_string();
         assert!(addresses.contains("nodePortAddresses") && addresses.contains("everywhere"), "{addresses}");
+        let conntrack = load("conntrack: {resetStaleTcp: true}\n").expect_err("a misspelt field").to_string();
+        assert!(conntrack.contains("resetStaleTcp") && conntrack.contains("resetStaleTCP"), "{conntrack}");
         let cidr = load("podCIDRs: [10.0.0.0/99]\n").expect_err("a bad CIDR").to_string();
         assert!(cidr.contains("podCIDRs") || cidr.contains("10.0.0.0/99") || cidr.contains("line"), "{cidr}");
     }

@@ -1,5 +1,6 @@
 //! What follows the Services besides the rules: listeners on this node, entries of connections.
 
+pub mod conntrack;
 pub mod health_ports;
 mod listener;
 pub mod localhost_ports;

@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc;
@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 use libtest_mimic::{Arguments, Failed, Trial};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use weir_conntrack::{Flow, FlowTable};
+use weir_model::{Family, Protocol};
 
 /// How long the daemon may take to follow a change; it looks at its files every second at the latest.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -156,6 +158,44 @@ fn a_restart_finds_its_rules_and_drops_what_went_meanwhile() {
     let told = String::from_utf8_lossy(&second.stderr).into_owned();
     assert!(!second.status.success() && told.contains("second Weir"), "{told}");
     daemon.terminate();
+}
+
+/// The address that answers the flow from `source`, as the kernel tracks it.
+fn answers(source: SocketAddr) -> Option<SocketAddr> {
+    let mut found = None;
+    let mut each = |flow: Flow| {
+        if flow.source == source {
+            found = Some(flow.reply_source);
+        }
+    };
+    weir_netlink::Conntrack::open().expect("ctnetlink").dump(Family::V4, Protocol::Udp, &mut each).expect("a dump");
+    found
+}
+
+fn ends_flows_to_endpoints_that_are_gone() {
+    for arguments in [&["link", "set", "lo", "up"][..], &["route", "replace", "10.0.0.0/8", "dev", "lo"]] {
+        assert!(Command::new("ip").args(arguments).status().expect("the ip tool").success());
+    }
+    let udp = |address: &str| {
+        let text = format!("{SERVICE}---\n{}", slice(address));
+        text.replace("{port: 80}", "{port: 80, protocol: UDP}").replace("{port: 8080}", "{port: 8080, protocol: UDP}")
+    };
+    let directory = Directory::new("flows");
+    directory.put("web.yaml", &udp("10.1.0.7"));
+    let daemon = Daemon::start(&directory, &["--log-format", "json"]);
+    wait_for("the endpoint", |rules| rules.contains("10.1.0.7 . 8080"));
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    socket.send_to(b"?", "10.0.0.1:80").expect("a way out");
+    let source = socket.local_addr().expect("an address");
+    assert_eq!(answers(source), Some("10.1.0.7:8080".parse().expect("an address")));
+    directory.put("web.yaml", &udp("10.1.0.8"));
+    let start = Instant::now();
+    while answers(source).is_some() {
+        assert!(start.elapsed() < PATIENCE, "the flow to the old endpoint is still there");
+        sleep(Duration::from_millis(20));
+    }
+    let log = daemon.terminate();
+    assert!(log.contains(r#""deleted":1"#), "{log}");
 }
 
 fn cleanup_removes_only_weirs_tables() {
@@ -346,6 +386,7 @@ fn main() {
             "a_restart_finds_its_rules_and_drops_what_went_meanwhile",
             a_restart_finds_its_rules_and_drops_what_went_meanwhile,
         ),
+        trial("ends_flows_to_endpoints_that_are_gone", ends_flows_to_endpoints_that_are_gone),
         trial("cleanup_removes_only_weirs_tables", cleanup_removes_only_weirs_tables),
         trial("explains_from_manifests_and_from_the_kernel", explains_from_manifests_and_from_the_kernel),
         trial("render_is_what_the_kernel_gets", render_is_what_the_kernel_gets),

@@ -15,7 +15,8 @@ const ARROWS: &[(&str, &[(Use, &str)])] = &[
     ("weir-bad-guests", &[(Use::Build, "weir-guest-build")]),
     ("weir-plan", &[(Use::Normal, "weir-model")]),
     ("weir-nft", &[(Use::Normal, "weir-model"), (Use::Normal, "weir-plan")]),
-    ("weir-netlink", &[(Use::Normal, "weir-model"), (Use::Normal, "weir-nft")]),
+    ("weir-conntrack", &[(Use::Normal, "weir-model"), (Use::Normal, "weir-plan"), (Use::Normal, "weir-nft")]),
+    ("weir-netlink", &[(Use::Normal, "weir-model"), (Use::Normal, "weir-nft"), (Use::Normal, "weir-conntrack")]),
     ("weir-testbed", &[]),
     (
         "weir",
@@ -25,6 +26,7 @@ const ARROWS: &[(&str, &[(Use, &str)])] = &[
             (Use::Normal, "weir-policy"),
             (Use::Normal, "weir-plan"),
             (Use::Normal, "weir-nft"),
+            (Use::Normal, "weir-conntrack"),
             (Use::Normal, "weir-netlink"),
             (Use::Normal, "weir-testbed"),
         ],

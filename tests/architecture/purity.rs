@@ -8,7 +8,7 @@ use crate::source::tokens;
 use crate::workspace::Workspace;
 
 /// The pure crates, by folder in `host/`.
-const PURE: [&str; 3] = ["model", "plan", "nft"];
+const PURE: [&str; 4] = ["model", "plan", "nft", "conntrack"];
 
 /// What they must not depend on, in no way.
 const IMPURE: [&str; 9] = ["tokio", "kube", "wasmtime", "nftnl", "nftnl-sys", "mnl", "libc", "nix", "tracing"];

@@ -6,6 +6,8 @@
 
 /// What a change does to connections, and to the kernel: updates, restarts, foreign hands.
 mod changes;
+/// What becomes of flows whose endpoint goes away.
+mod conntrack;
 /// Every frontend, from every side, with the source address the backend sees; reject, drop, hairpin.
 mod frontends;
 /// How connections spread: distributions, turns, affinity.
@@ -55,6 +57,19 @@ fn main() {
             a_removed_service_leaves_nothing,
             rules_outlive_weir,
             a_flush_cannot_remove_the_tables,
+        }
+        conntrack::{
+            preserve_udp_traffic_when_server_pod_cycles_cluster_ip,
+            preserve_udp_traffic_when_server_pod_cycles_node_port,
+            preserve_udp_traffic_when_initial_unready_endpoints_get_ready,
+            a_service_scaled_to_zero_and_back_keeps_no_flow,
+            flows_end_with_their_service,
+            flows_end_that_lost_their_service_while_weir_was_down,
+            flows_older_than_the_service_reach_it,
+            the_node_port_of_another_address_is_left_alone,
+            a_restart_ends_no_flow,
+            healthy_flows_outlive_the_changes_of_others,
+            stale_tcp_is_reset_only_if_asked_for,
         }
         witness::{
             no_chain_for_a_service,

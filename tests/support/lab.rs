@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use weir::config::Config;
-use weir::follow::Synced;
+use weir::follow::conntrack::{Conntrack, Counters};
+use weir::follow::{Follower, Synced};
 use weir::pipeline::{Outcome, Pipeline};
 use weir_model::{Event, Protocol, Store};
 use weir_netlink::Kernel;
@@ -46,6 +47,7 @@ pub struct Lab {
     config: Config,
     local_addresses: Vec<IpAddr>,
     pipeline: Option<Pipeline<Kernel>>,
+    conntrack: Option<Conntrack>,
     next_port: u16,
     // Held for their Drop.
     _servers: Vec<Server>,
@@ -57,21 +59,37 @@ impl Lab {
     /// # Errors
     /// When the testbed does not come up, or the first sync fails in any way.
     pub fn up(services: &[Service]) -> Result<Self> {
+        Self::up_with(services, |_| {})
+    }
+
+    /// The same with a configuration that `configure` has changed.
+    ///
+    /// # Errors
+    /// As [`Lab::up`].
+    pub fn up_with(services: &[Service], configure: impl FnOnce(&mut Config)) -> Result<Self> {
         let node = Node::up(&Layout::default())?;
         let listen = [Listen::Greeting(BACKEND_PORT), Listen::Udp(BACKEND_PORT)];
         let mut servers = Vec::new();
         for backend in node.pods().iter().filter(|pod| pod.name() != "client") {
             servers.extend(Server::start_all(backend, &listen)?);
         }
-        let config = Config {
+        let mut config = Config {
             node_name: NODE_NAME.to_owned(),
             pod_cidrs: vec!["10.244.0.0/16".parse()?, "fd00:244::/48".parse()?],
             service_cidrs: vec!["10.96.0.0/12".parse()?, "fd00:10:96::/112".parse()?],
             ..Config::default()
         };
+        configure(&mut config);
         let local_addresses = node.kernel().run(weir::node::addresses).context("the node's addresses")?;
-        let mut lab =
-            Self { node, config, local_addresses, pipeline: None, next_port: SOURCE_PORTS.start, _servers: servers };
+        let mut lab = Self {
+            node,
+            config,
+            local_addresses,
+            pipeline: None,
+            conntrack: None,
+            next_port: SOURCE_PORTS.start,
+            _servers: servers,
+        };
         lab.start(services)?;
         Ok(lab)
     }
@@ -105,6 +123,9 @@ impl Lab {
             slices: services.iter().flat_map(Service::slices).collect(),
         });
         let outcome = pipeline.sync()?;
+        if let Some(conntrack) = &mut self.conntrack {
+            conntrack.synced(&pipeline.synced(&outcome));
+        }
         ensure!(outcome.failures.is_empty(), "policies fail: {:?}", outcome.failures);
         ensure!(outcome.rejections.is_empty(), "addresses are refused: {:?}", outcome.rejections);
         Ok(outcome)
@@ -122,6 +143,16 @@ impl Lab {
     /// Ends Weir as a crash would: no clean-up, no last write.
     pub fn stop(&mut self) {
         self.pipeline = None;
+        self.conntrack = None;
+    }
+
+    /// What the follower that ends stale flows has done since Weir was started last.
+    ///
+    /// # Panics
+    /// When Weir is not running.
+    #[must_use]
+    pub fn conntrack(&self) -> &Counters {
+        self.conntrack.as_ref().expect("Weir is running").counters()
     }
 
     /// Starts a Weir that knows nothing on the kernel as it is, with `services`.
@@ -133,6 +164,11 @@ impl Lab {
         let store = Store::new(weir::node::identity(&self.config));
         let facts = weir::node::facts(&self.config, &self.local_addresses, &store);
         let decider = policies::decider()?;
+        let flows = self.node.kernel().run(|| {
+            let flows = weir_netlink::Conntrack::open()?;
+            anyhow::Ok(Conntrack::start(flows, &self.config.conntrack)?)
+        })?;
+        self.conntrack = Some(flows);
         self.pipeline = Some(Pipeline::new(store, decider, Installed::new(facts), kernel));
         self.apply(services)
     }

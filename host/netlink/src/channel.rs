@@ -41,17 +41,36 @@ impl Channel {
         flags: u16,
         family: u8,
         attributes: &[(u16, &str)],
-        mut each: impl FnMut(Message<'_>),
+        each: impl FnMut(Message<'_>),
     ) -> io::Result<()> {
-        let sequence = self.reserve(1);
         let mut bytes = Vec::new();
-        wire::start_message(&mut bytes, request, flags, sequence, family, 0);
         for (kind, text) in attributes {
             wire::put_text(&mut bytes, *kind, text).map_err(io::Error::other)?;
         }
+        // Who reads rules compares generation numbers, which says more than the flag does.
+        self.converse(request, flags, family, &bytes, each).map(drop)
+    }
+
+    /// Sends a request about `family` with `attributes` as they go on the wire, and hands every message of the answer
+    /// to `each`. Returns whether the kernel marked the answer as inconsistent: what it lists changed meanwhile.
+    ///
+    /// # Errors
+    /// As [`Channel::ask`].
+    pub(crate) fn converse(
+        &mut self,
+        request: u16,
+        flags: u16,
+        family: u8,
+        attributes: &[u8],
+        mut each: impl FnMut(Message<'_>),
+    ) -> io::Result<bool> {
+        let sequence = self.reserve(1);
+        let mut bytes = Vec::new();
+        wire::start_message(&mut bytes, request, flags, sequence, family, 0);
+        bytes.extend_from_slice(attributes);
         wire::finish_message(&mut bytes, 0).map_err(io::Error::other)?;
         self.socket.send(&bytes)?;
-        let mut lost = None;
+        let (mut lost, mut inconsistent) = (None, false);
         // Read to the end even after a loss: an unfinished dump blocks the next one.
         loop {
             let datagram = match self.socket.receive(true) {
@@ -63,11 +82,12 @@ impl Channel {
                 Err(error) => return Err(lost.unwrap_or(error)),
             };
             for message in Messages(datagram).filter(|message| message.sequence == sequence) {
+                inconsistent |= message.flags & flag::INCONSISTENT != 0;
                 match message.kind {
                     kind::ERROR | kind::DONE => {
                         let errno = Frame::read(&message).map_or(0, |frame| frame.errno);
                         return match (errno, lost) {
-                            (0, None) => Ok(()),
+                            (0, None) => Ok(inconsistent),
                             (0, Some(lost)) => Err(lost),
                             (errno, _) => Err(io::Error::from_raw_os_error(errno)),
                         };

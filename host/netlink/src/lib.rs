@@ -15,6 +15,7 @@ mod assemble;
 mod batch;
 mod bytecode;
 mod channel;
+mod conntrack;
 mod describe;
 mod disassemble;
 mod dump;
@@ -29,4 +30,5 @@ mod schema;
 mod socket;
 mod wire;
 
+pub use conntrack::{Conntrack, ConntrackError};
 pub use kernel::{Kernel, OpenError, Options};

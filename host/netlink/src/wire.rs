@@ -57,6 +57,8 @@ pub(crate) mod flag {
     pub(crate) const REQUEST: u16 = 1;
     /// Answer even when all is well.
     pub(crate) const ACK: u16 = 4;
+    /// In an answer to a dump: what it lists changed meanwhile (`NLM_F_DUMP_INTR`).
+    pub(crate) const INCONSISTENT: u16 = 0x10;
     /// In an error: the rejected message is not quoted whole.
     pub(crate) const CAPPED: u16 = 0x100;
     /// In an error: attributes follow.

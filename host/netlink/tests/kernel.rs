@@ -7,6 +7,8 @@
 
 #[path = "kernel/commit.rs"]
 mod commit;
+#[path = "kernel/conntrack.rs"]
+mod conntrack;
 #[path = "kernel/fixture.rs"]
 mod fixture;
 #[path = "kernel/namespace.rs"]
@@ -36,7 +38,7 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     let mut trials = Vec::new();
-    for (name, needs, test) in [commit::TESTS, ownership::TESTS, text::TESTS].concat() {
+    for (name, needs, test) in [commit::TESTS, conntrack::TESTS, ownership::TESTS, text::TESTS].concat() {
         let missing = if entered.is_ok() { needs.missing() } else { Some("network namespaces".to_owned()) };
         if let Some(missing) = &missing {
             eprintln!("{name} is ignored: it needs {missing}");

@@ -126,11 +126,8 @@ fn port_name(store: &Store, key: PortKey) -> Arc<str> {
 
 /// Every address and port a Service port is reached at in one family. A Service without a ClusterIP of that
 /// family has none there (kube-proxy: one proxier a family).
-pub(crate) fn addresses(
-    service: &Service,
-    port: &ServicePort,
-    family: Family,
-) -> Vec<(FrontendAddress, u16, FrontendKind)> {
+#[must_use]
+pub fn addresses(service: &Service, port: &ServicePort, family: Family) -> Vec<(FrontendAddress, u16, FrontendKind)> {
     let mut found = Vec::with_capacity(1);
     let Some(cluster_ip) = service.cluster_ips.iter().find(|ip| Family::of(**ip) == family) else { return found };
     if !is_served(service, port) {

@@ -9,7 +9,7 @@ mod claims;
 mod node;
 mod port_plan;
 
-pub use build::{Rejection, build};
+pub use build::{Rejection, addresses, build};
 pub use claims::{Claims, FrontendKey};
 pub use node::{LocalPods, NodeFacts, NodePortAddresses};
 pub use port_plan::{Frontend, FrontendAddress, FrontendKind, PlanRing, PortPlan, Target, Treatment};

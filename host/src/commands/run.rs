@@ -3,11 +3,12 @@
 use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
-use tracing::info;
+use tracing::{info, warn};
 use weir_netlink::Kernel;
 
 use crate::cli::RunArgs;
-use crate::follow::{Follower, health_ports::HealthPorts, localhost_ports::LocalhostPorts};
+use crate::config::Config;
+use crate::follow::{Follower, conntrack::Conntrack, health_ports::HealthPorts, localhost_ports::LocalhostPorts};
 use crate::health::ProxyHealth;
 use crate::node::{self, Surroundings};
 use crate::runner::Runner;
@@ -38,10 +39,21 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<()> {
             }
         };
         let health = ProxyHealth::default();
-        let followers: Vec<Box<dyn Follower>> =
-            vec![Box::new(HealthPorts::new(health.clone())), Box::new(LocalhostPorts::by_config(&config))];
+        let followers = followers(&config, &health)?;
         let surroundings = Surroundings::open(config)?;
         Runner { surroundings, followers, health }.run(&mut pipeline, events, stop).await;
         anyhow::Ok(())
     })
+}
+
+/// Whoever keeps something in line with the Services besides the rules. What this kernel cannot do is told once and
+/// done without.
+fn followers(config: &Config, health: &ProxyHealth) -> anyhow::Result<Vec<Box<dyn Follower>>> {
+    let mut followers: Vec<Box<dyn Follower>> =
+        vec![Box::new(HealthPorts::new(health.clone())), Box::new(LocalhostPorts::by_config(config))];
+    match weir_netlink::Conntrack::open() {
+        Ok(flows) => followers.push(Box::new(Conntrack::start(flows, &config.conntrack)?)),
+        Err(error) => warn!(%error, "UDP flows to endpoints that are gone go on until they expire"),
+    }
+    Ok(followers)
 }

@@ -48,6 +48,8 @@ pub struct Service {
     pub backends: Vec<Backend>,
     /// In which state all of them are.
     pub conditions: Conditions,
+    /// Where all of them listen.
+    pub target_port: u16,
 }
 
 /// The Service most tests use: `default/web`, 10.96.0.10 and fd00:10:96::10, port 80 by TCP and UDP, all three
@@ -66,7 +68,8 @@ impl Service {
     pub fn new<const N: usize>(name: &str, cluster_ips: [&str; N]) -> Self {
         let spec =
             ServiceSpec { key: key(name), cluster_ips: cluster_ips.map(address).to_vec(), ..ServiceSpec::default() };
-        Self { spec, backends: Backend::ALL.to_vec(), conditions: Conditions::ready() }
+        let (backends, conditions) = (Backend::ALL.to_vec(), Conditions::ready());
+        Self { spec, backends, conditions, target_port: BACKEND_PORT }
     }
 
     /// One more port, by TCP.
@@ -156,6 +159,12 @@ impl Service {
         Self { conditions, ..self }
     }
 
+    /// All its backends listen here instead of on [`BACKEND_PORT`].
+    #[must_use]
+    pub fn target_port(self, port: u16) -> Self {
+        Self { target_port: port, ..self }
+    }
+
     /// Its EndpointSlices: one for each family it has, and for each weight, since the weight belongs to the slice.
     #[must_use]
     pub fn slices(&self) -> Vec<SliceSpec> {
@@ -168,8 +177,11 @@ impl Service {
 
     fn slice(&self, like: IpAddr, weight: u32) -> SliceSpec {
         let family = Family::of(like);
-        let port =
-            |port: &ServicePortSpec| SlicePort { name: port.name.clone(), protocol: port.protocol, port: BACKEND_PORT };
+        let port = |port: &ServicePortSpec| SlicePort {
+            name: port.name.clone(),
+            protocol: port.protocol,
+            port: self.target_port,
+        };
         let endpoint = |backend: &Backend| EndpointSpec {
             address: backend.address(like),
             node: Some(backend.node().to_owned()),
