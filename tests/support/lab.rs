@@ -56,6 +56,17 @@ impl Lab {
     /// # Errors
     /// When the testbed does not come up, or the first sync fails in any way.
     pub fn up(services: &[Service]) -> Result<Self> {
+        let mut lab = Self::idle(NODE_NAME)?;
+        lab.start(services)?;
+        Ok(lab)
+    }
+
+    /// The same testbed before Weir runs. `node_name` is whom Weir will take this node for: it decides which
+    /// endpoints are local.
+    ///
+    /// # Errors
+    /// When the testbed does not come up.
+    pub fn idle(node_name: &str) -> Result<Self> {
         let node = Node::up(&Layout::default())?;
         let listen = [Listen::Greeting(BACKEND_PORT), Listen::Udp(BACKEND_PORT)];
         let mut servers = Vec::new();
@@ -63,16 +74,13 @@ impl Lab {
             servers.extend(Server::start_all(backend, &listen)?);
         }
         let config = Config {
-            node_name: NODE_NAME.to_owned(),
+            node_name: node_name.to_owned(),
             pod_cidrs: vec!["10.244.0.0/16".parse()?, "fd00:244::/48".parse()?],
             service_cidrs: vec!["10.96.0.0/12".parse()?, "fd00:10:96::/112".parse()?],
             ..Config::default()
         };
         let local_addresses = node.kernel().run(weir::node::addresses).context("the node's addresses")?;
-        let mut lab =
-            Self { node, config, local_addresses, pipeline: None, next_port: SOURCE_PORTS.start, _servers: servers };
-        lab.start(services)?;
-        Ok(lab)
+        Ok(Self { node, config, local_addresses, pipeline: None, next_port: SOURCE_PORTS.start, _servers: servers })
     }
 
     /// The hosts.
@@ -98,14 +106,23 @@ impl Lab {
     /// # Errors
     /// When the sync fails, a policy fails or an address is refused.
     pub fn apply(&mut self, services: &[Service]) -> Result<Outcome> {
-        let pipeline = self.pipeline.as_mut().context("Weir is not running")?;
-        pipeline.apply(Event::Replace {
+        let outcome = self.apply_events([Event::Replace {
             services: services.iter().map(|service| service.spec.clone()).collect(),
             slices: services.iter().flat_map(Service::slices).collect(),
-        });
+        }])?;
+        ensure!(outcome.rejections.is_empty(), "addresses are refused: {:?}", outcome.rejections);
+        Ok(outcome)
+    }
+
+    /// Programs what `events` change. Addresses that belong to another Service are in the outcome.
+    ///
+    /// # Errors
+    /// When the sync fails or a policy fails.
+    pub fn apply_events(&mut self, events: impl IntoIterator<Item = Event>) -> Result<Outcome> {
+        let pipeline = self.pipeline.as_mut().context("Weir is not running")?;
+        events.into_iter().for_each(|event| pipeline.apply(event));
         let outcome = pipeline.sync()?;
         ensure!(outcome.failures.is_empty(), "policies fail: {:?}", outcome.failures);
-        ensure!(outcome.rejections.is_empty(), "addresses are refused: {:?}", outcome.rejections);
         Ok(outcome)
     }
 
@@ -119,12 +136,21 @@ impl Lab {
     /// # Errors
     /// As [`Lab::apply`].
     pub fn start(&mut self, services: &[Service]) -> Result<Outcome> {
+        self.launch()?;
+        self.apply(services)
+    }
+
+    /// Starts a Weir that knows nothing and writes nothing before its first events.
+    ///
+    /// # Errors
+    /// When the kernel or the policies cannot be had.
+    pub fn launch(&mut self) -> Result<()> {
         let kernel = self.node.kernel().run(Kernel::open)?;
         let facts = weir::node::facts(&self.config, &self.local_addresses);
         let store = Store::new(weir::node::identity(&self.config));
         let decider = policies::decider()?;
         self.pipeline = Some(Pipeline::new(store, decider, Installed::new(facts), kernel));
-        self.apply(services)
+        Ok(())
     }
 
     /// Makes `count` calls from `host`, from ports of our choice, and checks that each ended in a way the simulator
@@ -173,7 +199,7 @@ impl Lab {
                 Verdict::Reject => Ending::Failed(Failure::Refused),
                 Verdict::Drop => Ending::Failed(Failure::TimedOut),
                 Verdict::Delivered { to, masqueraded } => {
-                    let backend = to.and_then(|to| self.pod_at(to.ip())).map_or("nobody", Host::name).to_owned();
+                    let backend = to.and_then(|to| self.host_at(to.ip())).map_or("nobody", Host::name).to_owned();
                     let client = if masqueraded { address_of(Layout::NODE, source) } else { source };
                     Ending::Answered { backend, client }
                 }
@@ -183,8 +209,10 @@ impl Lab {
         Ok(endings.collect())
     }
 
-    fn pod_at(&self, address: IpAddr) -> Option<&Host> {
-        self.node.pods().iter().find(|pod| pod.address_towards(address) == address)
+    /// Whose address that is; a pod of the node's own network (`hostNetwork`) goes by the node's name.
+    fn host_at(&self, address: IpAddr) -> Option<&Host> {
+        let hosts = self.node.pods().iter().chain([self.node.kernel()]);
+        hosts.into_iter().find(|host| host.address_towards(address) == address)
     }
 }
 
