@@ -2,7 +2,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use weir_testbed::{Call, Tally};
+use weir_testbed::Call;
 
 use crate::cluster::{Cluster, tcp};
 use crate::objects::{Object, Pod, node_port};
@@ -30,16 +30,9 @@ fn none() -> Value {
     json!({"spec": {"sessionAffinity": "None", "sessionAffinityConfig": Value::Null}})
 }
 
-/// Calls from one client, one after the other; all are answered.
-fn ask(cluster: &Cluster, from: &str, call: Call) -> Tally {
-    let tally = Tally::repeat(&cluster.host(from), CALLS, call);
-    assert_eq!(tally.failed(), 0, "{from}, {call:?}: {:?}", tally.failures);
-    tally
-}
-
 /// Whom this client always gets.
-fn chosen(cluster: &Cluster, from: &str, call: Call) -> String {
-    let tally = ask(cluster, from, call);
+fn chosen(cluster: &mut Cluster, from: &str, call: Call) -> String {
+    let tally = cluster.answers(from, CALLS, call);
     assert_eq!(tally.answers.len(), 1, "{from}, {call:?}: {:?}", tally.answers);
     tally.order[0].clone()
 }
@@ -48,13 +41,13 @@ fn chosen(cluster: &Cluster, from: &str, call: Call) -> String {
 pub(crate) fn stays(mut cluster: Cluster, service: &Object, from: &str, calls: &[Call]) {
     for call in calls.iter().copied() {
         cluster.apply(service, &Pod::ALL);
-        let first = chosen(&cluster, from, call);
+        let first = chosen(&mut cluster, from, call);
         let rest: Vec<Pod> = Pod::ALL.into_iter().filter(|pod| pod.host() != first).collect();
         cluster.apply(service, &rest);
-        let second = chosen(&cluster, from, call);
+        let second = chosen(&mut cluster, from, call);
         assert_ne!(first, second);
         cluster.apply(service, &Pod::ALL);
-        assert_eq!(chosen(&cluster, from, call), second, "{from}, {call:?}");
+        assert_eq!(chosen(&mut cluster, from, call), second, "{from}, {call:?}");
     }
 }
 
@@ -65,9 +58,9 @@ pub(crate) fn switches(from: &str, calls: [Call; 2]) {
     for call in calls {
         for _ in 0..2 {
             cluster.put(&service);
-            chosen(&cluster, from, call);
+            chosen(&mut cluster, from, call);
             cluster.put(&service.patched(none()));
-            let spread = ask(&cluster, from, call);
+            let spread = cluster.answers(from, CALLS, call);
             assert!(spread.answers.len() > 1, "{from}, {call:?}: {:?}", spread.answers);
         }
     }
@@ -86,20 +79,20 @@ pub(crate) fn should_have_session_affinity_timeout_work_for_node_port_service() 
 fn timeout(from: &str, calls: &[Call]) {
     /// That a client who is free gets its old backend so often in a row happens once in 3¹⁶ times.
     const CHANCES: usize = 16;
-    let cluster = Cluster::with(&with_timeout(TIMEOUT.as_secs()), &Pod::ALL);
+    let mut cluster = Cluster::with(&with_timeout(TIMEOUT.as_secs()), &Pod::ALL);
     let mut moved = vec![false; calls.len()];
-    let mut held: Vec<String> = calls.iter().map(|call| chosen(&cluster, from, *call)).collect();
+    let mut held: Vec<String> = calls.iter().map(|call| chosen(&mut cluster, from, *call)).collect();
     // Together longer than the timeout; each call starts it anew.
     for _ in 0..5 {
         sleep(TIMEOUT / 4);
         for (call, held) in calls.iter().zip(&held) {
-            assert_eq!(&chosen(&cluster, from, *call), held, "{from}, {call:?}");
+            assert_eq!(&chosen(&mut cluster, from, *call), held, "{from}, {call:?}");
         }
     }
     for _ in 0..CHANCES {
         sleep(TIMEOUT + TIMEOUT / 8);
         for ((call, held), moved) in calls.iter().zip(&mut held).zip(&mut moved) {
-            let now = chosen(&cluster, from, *call);
+            let now = chosen(&mut cluster, from, *call);
             *moved |= now != *held;
             *held = now;
         }

@@ -143,6 +143,14 @@ impl Cluster {
         tally
     }
 
+    /// So many calls from that host, one after the other; all are answered.
+    pub(crate) fn answers(&mut self, from: &str, count: usize, call: Call) -> Tally {
+        let host = self.host(from);
+        let tally = self.lab.ask(&host, count, call);
+        assert_eq!(tally.failed(), 0, "{from}, {call:?}: {:?}", tally.failures);
+        tally
+    }
+
     /// The call from that host is refused.
     pub(crate) fn refuses(&mut self, from: &str, call: Call) {
         self.fails(from, call, Failure::Refused);

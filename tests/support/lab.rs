@@ -5,7 +5,8 @@ mod statistics;
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use weir::config::Config;
@@ -30,6 +31,8 @@ pub const BACKEND_PORT: u16 = 8080;
 /// Patience with a packet that should be dropped. Long for this testbed, where an answer takes a fraction of a
 /// millisecond.
 pub const DROPPED: Duration = Duration::from_millis(300);
+/// How long the kernel may take to notice that the tables' owner is gone.
+const OWNER_GONE: Duration = Duration::from_secs(2);
 /// A backend whose expected number of connections is this or more must have got one: the chance that it gets none is
 /// below e⁻²⁰.
 const SURELY_SEEN: f64 = 20.0;
@@ -126,9 +129,17 @@ impl Lab {
         Ok(outcome)
     }
 
-    /// Ends Weir as a crash would: no clean-up, no last write.
+    /// Ends Weir as a crash would: no clean-up, no last write. Its tables have no owner when this returns.
     pub fn stop(&mut self) {
         self.pipeline = None;
+        // A program that another test starts at this moment holds a copy of every descriptor until it has replaced
+        // itself, and the tables have their owner until the last copy is closed. If it takes longer than that, the
+        // next step fails and says so.
+        let start = Instant::now();
+        let owned = |rules: String| rules.contains("flags owner");
+        while start.elapsed() < OWNER_GONE && self.node.kernel().command("nft", &["list", "ruleset"]).is_ok_and(owned) {
+            sleep(Duration::from_millis(1));
+        }
     }
 
     /// Starts a Weir that knows nothing on the kernel as it is, with `services`.
@@ -160,9 +171,7 @@ impl Lab {
     /// # Errors
     /// When kernel and simulator disagree, with both opinions.
     pub fn call(&mut self, host: &Host, count: usize, call: Call) -> Result<Tally> {
-        let source = call.source.map_or_else(|| host.address_towards(call.target.ip()), |source| source.ip());
-        let ports: Vec<u16> = (0..count).map(|_| self.source_port()).collect();
-        let tally = Tally::of(host, count, |number| call.from(source, ports[number]));
+        let tally = self.ask(host, count, call);
         let possible = self.simulate(host, &call)?;
         let seen = tally.endings();
         let told = || format!("{} {call:?}\n  possible: {possible:?}\n  seen: {seen:?}", host.name());
@@ -171,6 +180,15 @@ impl Lab {
             possible.iter().find(|(ending, share)| share * count as f64 >= SURELY_SEEN && !seen.contains(ending));
         ensure!(missing.is_none(), "never seen: {}", told());
         Ok(tally)
+    }
+
+    /// Makes `count` calls from `host`, from ports of our choice, whatever the simulator thinks. For what depends on
+    /// earlier calls, as client affinity does.
+    #[must_use]
+    pub fn ask(&mut self, host: &Host, count: usize, call: Call) -> Tally {
+        let source = call.source.map_or_else(|| host.address_towards(call.target.ip()), |source| source.ip());
+        let ports: Vec<u16> = (0..count).map(|_| self.source_port()).collect();
+        Tally::of(host, count, |number| call.from(source, ports[number]))
     }
 
     fn source_port(&mut self) -> u16 {
