@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use weir::pipeline::Outcome;
 use weir_source::{Manifests, Severity};
 use weir_testbed::{Call, Failure, Host, Layout, Tally};
-use weir_tests::lab::{DROPPED, Lab, NODE_NAME, address_of};
+use weir_tests::lab::{DROPPED, Lab, NODE_NAME, OTHER_NODE, address_of};
 
 use crate::objects::{Object, Pod};
 
@@ -70,6 +70,14 @@ impl Cluster {
     /// Writes one object, in place of an earlier version.
     pub(crate) fn put(&mut self, object: &Object) -> Outcome {
         self.directory.write(&object.file(), &object.text());
+        self.follow()
+    }
+
+    /// Writes a file of `examples/`, its nodes called as the testbed calls them.
+    pub(crate) fn put_example(&mut self, file: &str) -> Outcome {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples").join(file);
+        let text = fs::read_to_string(path).unwrap();
+        self.directory.write(file, &text.replace("demo-node", NODE_NAME).replace("other-node", OTHER_NODE));
         self.follow()
     }
 

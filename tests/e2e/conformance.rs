@@ -22,7 +22,7 @@ fn into_external_name() -> Value {
 }
 
 /// What `kubectl` sends to make the alias a Service of that type, with the addresses the API server gives it.
-fn into_service(kind: &str, ports: Value) -> Value {
+fn into_service(kind: &str, ports: &Value) -> Value {
     let plain = Object::service("any", 10, json!({"type": kind, "ports": ports}));
     let mut patch = json!({"spec": plain.spec()});
     patch["spec"]["externalName"] = Value::Null;
@@ -97,7 +97,7 @@ pub(crate) fn should_be_able_to_change_the_type_from_external_name_to_cluster_ip
     let service = external_name("externalname-service");
     let mut cluster = Cluster::with(&service, &[]);
     cluster.drops("client", tcp("10.96.0.10:80"));
-    let service = service.patched(into_service("ClusterIP", http()));
+    let service = service.patched(into_service("ClusterIP", &http()));
     cluster.apply(&service, &Pod::ALL);
     for from in ["client", "node"] {
         cluster.serves(from, tcp("10.96.0.10:80"), &ALL);
@@ -109,7 +109,7 @@ pub(crate) fn should_be_able_to_change_the_type_from_external_name_to_node_port(
     let mut cluster = Cluster::with(&service, &[]);
     cluster.nobody_listens("outside", tcp("192.168.0.2:30080"));
     let ports = json!([node_port("http", "TCP", 80, 30_080)]);
-    cluster.apply(&service.patched(into_service("NodePort", ports)), &Pod::ALL);
+    cluster.apply(&service.patched(into_service("NodePort", &ports)), &Pod::ALL);
     cluster.serves("client", tcp("10.96.0.10:80"), &ALL);
     cluster.serves("outside", tcp("192.168.0.2:30080"), &ALL);
 }

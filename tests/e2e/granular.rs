@@ -33,8 +33,11 @@ struct Way {
     transport: Transport,
 }
 
+/// A test of one path, by name.
+type Row<T> = (&'static str, fn(T));
+
 /// The rows that exist for each way.
-const ROWS: [(&str, fn(Way)); 7] = [
+const ROWS: [Row<Way>; 7] = [
     ("should_function_for_pod_service", pod_service),
     ("should_function_for_node_service", node_service),
     ("should_function_for_endpoint_service", endpoint_service),
@@ -54,7 +57,7 @@ pub(crate) fn trials() -> Vec<Trial> {
                 ROWS.map(|(row, test)| trial(&format!("granular::{name}::{row}_{protocol}"), move || test(way))),
             );
         }
-        let shared: [(&str, fn(Family)); 2] = [
+        let shared: [Row<Family>; 2] = [
             ("should_function_for_multiple_endpoint_services_with_same_selector", same_selector),
             ("should_function_for_service_endpoints_using_host_network", host_network),
         ];

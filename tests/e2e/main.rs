@@ -24,6 +24,7 @@ mod opt_out;
 mod paths;
 /// `internalTrafficPolicy`, and load balancers from inside.
 mod policy;
+mod servers;
 /// Endpoints that shut down.
 mod terminating;
 
@@ -113,6 +114,7 @@ fn main() {
         }
     ];
     trials.extend(granular::trials());
+    trials.extend(servers::trials());
     libtest_mimic::run(&arguments, trials).exit();
 }
 

@@ -15,7 +15,7 @@ impl Object {
     /// decimal digits). `spec` has at least `ports`, and whatever else differs from a plain ClusterIP Service.
     pub(crate) fn service(name: &str, number: u8, spec: Value) -> Self {
         let ips = [format!("10.96.0.{number}"), format!("fd00:10:96::{number}")];
-        let plain = json!({
+        let mut service = json!({
             "apiVersion": "v1",
             "kind": "Service",
             "metadata": {"namespace": "default", "name": name, "creationTimestamp": "2026-01-01T00:00:00Z"},
@@ -24,7 +24,8 @@ impl Object {
                 "selector": {"app": name},
             },
         });
-        Self(plain).patched(json!({ "spec": spec }))
+        merge(&mut service["spec"], spec);
+        Self(service)
     }
 
     /// The object after a JSON merge patch, as `kubectl patch --type merge` applies it: `null` removes.

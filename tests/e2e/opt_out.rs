@@ -1,6 +1,5 @@
 use serde_json::{Value, json};
-use weir_testbed::Listen;
-use weir_testbed::Server;
+use weir_testbed::{Listen, Server};
 
 use crate::cluster::{Cluster, tcp};
 use crate::objects::{Object, Pod, http};
@@ -15,7 +14,7 @@ const RIVAL: &str = "table ip rival {
     }
 }";
 
-fn labelled(service: &Object, label: &str, value: Value) -> Object {
+fn labelled(service: &Object, label: &str, value: &Value) -> Object {
     service.patched(json!({"metadata": {"labels": {label: value}}}))
 }
 
@@ -24,7 +23,7 @@ pub(crate) fn should_implement_service_kubernetes_io_service_proxy_name() {
     const LABEL: &str = "service.kubernetes.io/service-proxy-name";
     let ours = Object::service("service-proxy-toggled", 10, json!({"ports": http()}));
     let theirs = Object::service("service-proxy-disabled", 11, json!({"ports": http()}));
-    let theirs = labelled(&theirs, LABEL, json!("foo-bar"));
+    let theirs = labelled(&theirs, LABEL, &json!("foo-bar"));
     let mut cluster = Cluster::with(&ours, &Pod::ALL);
     cluster.apply(&theirs, &Pod::ALL);
     let (our_call, their_call) = (tcp("10.96.0.10:80"), tcp("10.96.0.11:80"));
@@ -36,9 +35,9 @@ pub(crate) fn should_implement_service_kubernetes_io_service_proxy_name() {
     let answer = their_call.make_on(&cluster.host("client")).unwrap();
     assert_eq!(answer.backend, "backend-2");
 
-    cluster.apply(&labelled(&ours, LABEL, json!("foo-bar")), &Pod::ALL);
+    cluster.apply(&labelled(&ours, LABEL, &json!("foo-bar")), &Pod::ALL);
     cluster.drops("client", our_call);
-    cluster.apply(&labelled(&ours, LABEL, Value::Null), &Pod::ALL);
+    cluster.apply(&labelled(&ours, LABEL, &Value::Null), &Pod::ALL);
     cluster.serves("client", our_call, &ALL);
 }
 
@@ -47,7 +46,7 @@ pub(crate) fn should_implement_service_kubernetes_io_service_proxy_name() {
 pub(crate) fn should_implement_service_kubernetes_io_headless() {
     const LABEL: &str = "service.kubernetes.io/headless";
     let service = Object::service("service-headless-toggled", 10, json!({"ports": http()}));
-    let headless = labelled(&service, LABEL, json!(""));
+    let headless = labelled(&service, LABEL, &json!(""));
     let call = tcp("10.96.0.10:80");
     let mut cluster = Cluster::with(&headless, &Pod::ALL);
     cluster.refuses("client", call);
