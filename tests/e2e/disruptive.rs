@@ -47,7 +47,7 @@ pub(crate) fn should_recreate_its_iptables_rules_if_they_are_deleted() {
     let (node, before) = (cluster.host("node"), cluster.rules());
     let attempts =
         ["delete table ip weir", "delete table ip6 weir", "flush table ip weir", "flush map ip weir frontends"];
-    if before.contains("owner") {
+    if before.contains("flags owner") {
         let probe = Probe::connections(&cluster.host("client"), tcp("10.96.0.10:80").within(PATIENCE), RATE);
         for attempt in attempts {
             let words: Vec<&str> = attempt.split(' ').collect();

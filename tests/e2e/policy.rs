@@ -5,49 +5,52 @@ use weir_tests::lab::{BACKEND_PORT, NODE_NAME, OTHER_NODE};
 use crate::cluster::{Cluster, clients, tcp, udp};
 use crate::objects::{Object, Pod, http, http_and_udp, port};
 
+const CLUSTER_IPS: [&str; 2] = ["10.96.0.10:80", "[fd00:10:96::10]:80"];
 const ALL: [&str; 3] = ["backend-1", "backend-2", "backend-3"];
 
 fn local() -> Object {
     Object::service("svc-itp", 10, json!({"ports": http(), "internalTrafficPolicy": "Local"}))
 }
 
-/// The clients of both nodes, each asking its own proxy: the one beside the pod reaches it, the other is dropped.
-fn respected(client: &str, pod: Pod, answers: &str) {
-    for target in ["10.96.0.10:80", "[fd00:10:96::10]:80"] {
-        let mut beside = Cluster::seen_from(NODE_NAME);
-        let _host_network = Server::start(&beside.host("node"), Listen::Greeting(BACKEND_PORT)).unwrap();
-        beside.apply(&local(), &[pod]);
-        beside.serves(client, tcp(target), &[answers]);
-        // Others elsewhere change nothing.
-        beside.apply(&local(), &[pod, Pod::ready("backend-3")]);
-        beside.serves(client, tcp(target), &[answers]);
+/// A client beside the Service's pod reaches it, and pods elsewhere change nothing for him.
+fn reached_on_its_node(client: &str, pod: Pod) {
+    let mut beside = Cluster::seen_from(NODE_NAME);
+    let _host_network = Server::start(&beside.host("node"), Listen::Greeting(BACKEND_PORT)).unwrap();
+    for pods in [&[pod][..], &[pod, Pod::ready("backend-3")]] {
+        beside.apply(&local(), pods);
+        for target in CLUSTER_IPS {
+            beside.serves(client, tcp(target), &[pod.host()]);
+        }
     }
 }
 
-fn not_from_elsewhere(client: &str, pod: Pod) {
+/// A client on the other node is dropped until that node has a pod of its own.
+fn not_reached_from_elsewhere(client: &str, pod: Pod) {
     let mut elsewhere = Cluster::seen_from(OTHER_NODE);
     elsewhere.apply(&local(), &[pod]);
-    for target in ["10.96.0.10:80", "[fd00:10:96::10]:80"] {
+    for target in CLUSTER_IPS {
         elsewhere.drops(client, tcp(target));
     }
     elsewhere.apply(&local(), &[pod, Pod::ready("backend-3")]);
-    elsewhere.serves(client, tcp("10.96.0.10:80"), &["backend-3"]);
+    for target in CLUSTER_IPS {
+        elsewhere.serves(client, tcp(target), &["backend-3"]);
+    }
 }
 
 pub(crate) fn should_respect_internal_traffic_policy_local_pod_to_pod() {
-    respected("client", Pod::ready("backend-1"), "backend-1");
-    not_from_elsewhere("client", Pod::ready("backend-1"));
+    reached_on_its_node("client", Pod::ready("backend-1"));
+    not_reached_from_elsewhere("client", Pod::ready("backend-1"));
 }
 
 pub(crate) fn should_respect_internal_traffic_policy_local_pod_host_network_to_pod() {
-    respected("node", Pod::ready("backend-1"), "backend-1");
-    not_from_elsewhere("node", Pod::ready("backend-1"));
+    reached_on_its_node("node", Pod::ready("backend-1"));
+    not_reached_from_elsewhere("node", Pod::ready("backend-1"));
 }
 
 pub(crate) fn should_respect_internal_traffic_policy_local_pod_and_node_to_pod_host_network() {
     for client in ["client", "node"] {
-        respected(client, Pod::ready("node"), "node");
-        not_from_elsewhere(client, Pod::ready("node"));
+        reached_on_its_node(client, Pod::ready("node"));
+        not_reached_from_elsewhere(client, Pod::ready("node"));
     }
 }
 
