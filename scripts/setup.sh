@@ -80,11 +80,12 @@ apt_install_at_rest() {
         return
     fi
     trap 'as_root rm -f "$POLICY"' EXIT
+    trap 'exit 1' HUP INT TERM
     as_root sh -c "printf '#!/bin/sh\nexit 101\n' >$POLICY && chmod 755 $POLICY" || return 1
     status=0
     apt_install "$@" || status=$?
     as_root rm -f "$POLICY"
-    trap - EXIT
+    trap - EXIT HUP INT TERM
     return "$status"
 }
 
