@@ -7,7 +7,7 @@ use weir_model::{
     SlicePort, SliceSpec, Store,
 };
 use weir_nft::{Dataplane, Installed};
-use weir_plan::NodeFacts;
+use weir_plan::{LocalPods, NodeFacts};
 use weir_policy::{Catalog, Decider, Engine, Limits};
 
 /// Name of the node the benches run as.
@@ -85,6 +85,9 @@ pub fn catalog() -> Catalog {
 /// A pipeline that has seen nothing.
 #[must_use]
 pub fn pipeline<D: Dataplane>(catalog: &Catalog, dataplane: D) -> weir::pipeline::Pipeline<D> {
-    let facts = NodeFacts { pod_cidrs: vec!["11.0.0.0/8".parse().expect("a network")], ..NodeFacts::default() };
+    let facts = NodeFacts {
+        local_pods: LocalPods::Networks(vec!["11.0.0.0/8".parse().expect("a network")]),
+        ..NodeFacts::default()
+    };
     weir::pipeline::Pipeline::new(store(), Decider::new(catalog.clone()), Installed::new(facts), dataplane)
 }

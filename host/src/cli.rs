@@ -59,6 +59,9 @@ pub(crate) struct NodeArgs {
     /// Name of this node as EndpointSlices spell it [default: the host's name].
     #[arg(long = "node", value_name = "NAME", env = "NODE_NAME")]
     pub(crate) name: Option<String>,
+    /// Serve only the Services whose label service.kubernetes.io/service-proxy-name says this [default: those without].
+    #[arg(long, value_name = "NAME")]
+    pub(crate) service_proxy_name: Option<String>,
     /// Weir's configuration (kind WeirConfiguration).
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
@@ -85,6 +88,9 @@ pub(crate) struct ExplainArgs {
     /// Where the packet comes from.
     #[arg(long, value_name = "IP")]
     pub(crate) from: IpAddr,
+    /// The interface it comes in by; counts where pods are told by interface.
+    #[arg(long, value_name = "NAME", default_value = "")]
+    pub(crate) interface: String,
     /// Where it goes: `IP:PORT`, with `/udp` or `/sctp` behind it for those protocols.
     #[arg(long, value_name = "IP:PORT[/PROTOCOL]")]
     pub(crate) to: Destination,
@@ -146,6 +152,9 @@ impl NodeArgs {
         let mut config = Config::load(self.config.as_deref())?;
         if let Some(name) = &self.name {
             config.node_name.clone_from(name);
+        }
+        if let Some(name) = &self.service_proxy_name {
+            config.service_proxy_name.clone_from(name);
         }
         Ok(config)
     }

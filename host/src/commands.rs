@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use weir_model::Store;
 use weir_nft::{Dataplane, Installed};
 use weir_policy::{Catalog, Decider, Engine, Limits};
-use weir_source::{Loaded, Manifests, Problem};
+use weir_source::{Loaded, Manifests, Problem, Selection};
 
 use crate::config::Config;
 use crate::node;
@@ -23,16 +23,27 @@ fn pipeline<D: Dataplane>(config: &Config, addresses: &[IpAddr], dataplane: D) -
     let engine = Engine::new(Limits::default())?;
     let catalog = Catalog::new(&engine, &config.policies.traffic, &config.policies.balancer)?;
     let store = Store::new(node::identity(config));
-    let installed = Installed::new(node::facts(config, addresses));
+    let installed = Installed::new(node::facts(config, addresses, &store));
     Ok(Pipeline::new(store, Decider::new(catalog), installed, dataplane))
 }
 
+/// Applies all of `loaded`, and what it tells of the node.
+fn apply<D: Dataplane>(pipeline: &mut Pipeline<D>, config: &Config, addresses: &[IpAddr], loaded: Loaded) {
+    loaded.into_events().into_iter().for_each(|event| pipeline.apply(event));
+    pipeline.set_facts(node::facts(config, addresses, pipeline.store()));
+}
+
+/// What a node with that configuration takes of a source.
+fn selection(config: &Config) -> Selection {
+    Selection { node: node::identity(config).name, service_proxy_name: config.service_proxy_name.clone() }
+}
+
 /// Reads manifests once; what is wrong with some is logged, and the others are returned.
-fn load(paths: &[PathBuf]) -> anyhow::Result<Loaded> {
+fn load(paths: &[PathBuf], config: &Config) -> anyhow::Result<Loaded> {
     for path in paths {
         std::fs::metadata(path).map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))?;
     }
-    let loaded = Manifests::load(paths);
+    let loaded = Manifests::load(paths, &selection(config));
     loaded.problems.iter().for_each(Problem::log);
     Ok(loaded)
 }

@@ -17,16 +17,27 @@ pub struct Config {
     pub node_name: String,
     /// Zone of this node; empty when unknown.
     pub zone: String,
-    /// Where the cluster's pods live. Tells pods from outside clients; without it ClusterIP traffic is never
-    /// masqueraded, and pods get no short cut past `externalTrafficPolicy: Local`.
+    /// Serve only the Services whose label `service.kubernetes.io/service-proxy-name` says this; when empty, only
+    /// those without that label.
+    pub service_proxy_name: String,
+    /// How pods are told from outside clients. Where they cannot be, ClusterIP traffic is never masqueraded, and pods
+    /// get no short cut past `externalTrafficPolicy: Local`.
+    pub detect_local_mode: DetectLocalMode,
+    /// Names for `detectLocalMode`.
+    pub detect_local: DetectLocal,
+    /// Where pods live: the cluster's networks for `ClusterCIDR`; for `NodeCIDR` this node's, where its Node object
+    /// does not tell.
     #[serde(rename = "podCIDRs")]
     pub pod_cidrs: Vec<IpNet>,
     /// Where ClusterIPs come from. Packets to an address in here that no Service has are dropped.
     #[serde(rename = "serviceCIDRs")]
     pub service_cidrs: Vec<IpNet>,
-    /// Addresses of this node that accept node ports: CIDRs, or `primary` for the address of the default
-    /// route's interface.
+    /// Addresses of this node that accept node ports: CIDRs; `primary` for the one the node is known by; `all`;
+    /// `localhost`. A family that nothing here names accepts them on all addresses, as with kube-proxy.
     pub node_port_addresses: Vec<String>,
+    /// Reject connections to ports of load balancer and external IPs that no Service has. Off as in kube-proxy: such
+    /// an address may be another node's, whose own ports would be out of reach.
+    pub reject_unused_external_ports: bool,
     /// Masquerade all traffic to ClusterIPs.
     pub masquerade_all: bool,
     /// Which bit of the packet mark asks for masquerading, 0 to 31.
@@ -45,6 +56,45 @@ pub struct DefaultPolicies {
     pub balancer: String,
 }
 
+/// How pods of this node are told from other clients (kube-proxy: `detectLocalMode`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DetectLocalMode {
+    /// By the cluster's networks of pods.
+    #[default]
+    #[serde(rename = "ClusterCIDR")]
+    ClusterCidr,
+    /// By this node's network of pods.
+    #[serde(rename = "NodeCIDR")]
+    NodeCidr,
+    /// By the bridge they hang on.
+    BridgeInterface,
+    /// By how their links' names begin.
+    InterfaceNamePrefix,
+}
+
+/// Names for [`DetectLocalMode`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct DetectLocal {
+    /// Name of the bridge, for `BridgeInterface`.
+    pub bridge_interface: String,
+    /// Beginning of the links' names, for `InterfaceNamePrefix`.
+    pub interface_name_prefix: String,
+}
+
+/// Words `nodePortAddresses` may hold besides CIDRs.
+pub mod node_port_word {
+    /// The address this node is known by, of each family it has.
+    pub const PRIMARY: &str = "primary";
+    /// Every address of both families.
+    pub const ALL: &str = "all";
+    /// The loopback addresses, by a listener of the daemon's own.
+    pub const LOCALHOST: &str = "localhost";
+}
+
+/// Bytes an interface's name may have (the kernel: `IFNAMSIZ` less the final zero).
+const INTERFACE_NAME_MAX: usize = 15;
+
 /// What `apiVersion` must say.
 pub const API_VERSION: &str = "weir.proxy/v1alpha1";
 
@@ -60,7 +110,11 @@ impl Default for Config {
             zone: String::new(),
             pod_cidrs: Vec::new(),
             service_cidrs: Vec::new(),
-            node_port_addresses: vec!["primary".to_owned()],
+            service_proxy_name: String::new(),
+            detect_local_mode: DetectLocalMode::default(),
+            detect_local: DetectLocal::default(),
+            node_port_addresses: vec![node_port_word::PRIMARY.to_owned()],
+            reject_unused_external_ports: false,
             masquerade_all: false,
             masquerade_bit: 14,
             policies: DefaultPolicies::default(),
@@ -130,12 +184,28 @@ impl Config {
             return Err(("masqueradeBit", format!("must be 0 to 31, not {}", self.masquerade_bit)));
         }
         for entry in &self.node_port_addresses {
-            if entry != "primary" && entry.parse::<IpNet>().is_err() {
-                return Err(("nodePortAddresses", format!("{entry:?} is neither a CIDR nor `primary`")));
+            let word = [node_port_word::PRIMARY, node_port_word::ALL, node_port_word::LOCALHOST].contains(&&**entry);
+            if !word && entry.parse::<IpNet>().is_err() {
+                let why = format!("{entry:?} is neither a CIDR nor one of `primary`, `all`, `localhost`");
+                return Err(("nodePortAddresses", why));
             }
         }
-        Ok(())
+        let DetectLocal { bridge_interface, interface_name_prefix } = &self.detect_local;
+        match self.detect_local_mode {
+            DetectLocalMode::ClusterCidr | DetectLocalMode::NodeCidr => Ok(()),
+            DetectLocalMode::BridgeInterface => interface("detectLocal.bridgeInterface", bridge_interface),
+            DetectLocalMode::InterfaceNamePrefix => interface("detectLocal.interfaceNamePrefix", interface_name_prefix),
+        }
     }
+}
+
+/// Checks the name of an interface, or the beginning of one.
+fn interface(field: &'static str, name: &str) -> Result<(), (&'static str, String)> {
+    let plain = |c: char| c.is_ascii_graphic() && !"/*\"".contains(c);
+    if name.is_empty() || name.len() > INTERFACE_NAME_MAX || !name.chars().all(plain) {
+        return Err((field, format!("{name:?} cannot be the name of an interface, which detectLocalMode needs")));
+    }
+    Ok(())
 }
 
 #[cfg(test)]

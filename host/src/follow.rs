@@ -1,5 +1,9 @@
 //! What follows the Services besides the rules: listeners on this node, entries of connections.
 
+pub mod health_ports;
+mod listener;
+pub mod localhost_ports;
+
 use weir_model::{ServiceId, Store};
 use weir_nft::{Installed, Transaction};
 

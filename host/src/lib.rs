@@ -8,6 +8,7 @@ pub mod cli;
 mod commands;
 pub mod config;
 pub mod follow;
+pub mod health;
 pub mod node;
 pub mod pipeline;
 pub mod runner;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use tracing::{info, warn};
 use weir_model::{Decision, Event, Family, PortKey, ServiceId, Store};
 use weir_nft::{CommitError, Dataplane, DumpError, Installed, Op, Ruleset, Staged, Transaction, diff};
-use weir_plan::{Claims, PortPlan, Rejection};
+use weir_plan::{Claims, NodeFacts, PortPlan, Rejection};
 use weir_policy::{Decider, Failure};
 
 use crate::follow::Synced;
@@ -25,6 +25,8 @@ pub struct Pipeline<D> {
     /// Whether `installed` is known to be what the kernel holds. Not so at start, and after a commit whose
     /// outcome is unknown; then the next sync compares with a dump.
     trusted: bool,
+    /// Facts about the node that have not reached the kernel.
+    facts: Option<NodeFacts>,
     /// Services whose change has not reached the kernel.
     pending: BTreeSet<ServiceId>,
     /// Ports the kernel refused, and what it said. Tried again when their Service changes.
@@ -82,6 +84,7 @@ impl<D: Dataplane> Pipeline<D> {
             installed,
             dataplane,
             trusted: false,
+            facts: None,
             pending: BTreeSet::new(),
             quarantined: BTreeMap::new(),
             decisions: BTreeMap::new(),
@@ -100,6 +103,20 @@ impl<D: Dataplane> Pipeline<D> {
     /// Takes in one event; nothing reaches the kernel before [`Pipeline::sync`].
     pub fn apply(&mut self, event: Event) {
         self.store.apply(event);
+    }
+
+    /// Takes in new facts about this node; nothing reaches the kernel before [`Pipeline::sync`]. Every port is
+    /// planned anew, because plans depend on the facts.
+    pub fn set_facts(&mut self, facts: NodeFacts) {
+        if *self.facts() != facts {
+            self.pending.extend(self.store.service_ids());
+            self.facts = Some(facts);
+        }
+    }
+
+    /// The facts that hold, in the kernel or with the next sync.
+    fn facts(&self) -> &NodeFacts {
+        self.facts.as_ref().unwrap_or(self.installed.node())
     }
 
     /// Brings the kernel in line with everything applied so far.
@@ -151,7 +168,7 @@ impl<D: Dataplane> Pipeline<D> {
         changes.iter().for_each(|(port, _)| drop(self.decisions.remove(port)));
         for (port, decision) in decided {
             self.quarantined.remove(&port);
-            let plan = weir_plan::build(&self.store, &self.claims, port, &decision, rejections);
+            let plan = weir_plan::build(&self.store, &self.claims, self.facts(), port, &decision, rejections);
             if self.installed.plan(&port) != plan.as_ref() {
                 changes.push((port, plan));
             }
@@ -199,8 +216,16 @@ impl<D: Dataplane> Pipeline<D> {
 
     /// What must be sent for `changes`: the difference to the state we know, or to what the kernel says.
     fn stage(&mut self, changes: Changes) -> Result<Staged, SyncError> {
-        if self.trusted {
-            return Ok(self.installed.stage(changes));
+        match (self.trusted, self.facts.take()) {
+            (true, None) => return Ok(self.installed.stage(changes)),
+            (true, Some(facts)) => {
+                let present = self.installed.ruleset();
+                self.installed.set_node(facts);
+                let before = self.installed.load(changes);
+                return Ok(Staged { transaction: diff(&present, &self.installed.ruleset()), before });
+            }
+            (false, Some(facts)) => self.installed.set_node(facts),
+            (false, None) => {}
         }
         // From here on nobody else changes what is about to be compared.
         self.claim()?;
@@ -291,7 +316,7 @@ impl Outcome {
             warn!(service = %failure.service, port = %failure.port, policy = %failure.policy, reason = %failure.reason, "{}", failure.message);
         }
         for rejection in &self.rejections {
-            warn!(port = %rejection.loser, "{rejection}");
+            warn!(port = %rejection.port(), "{rejection}");
         }
     }
 }

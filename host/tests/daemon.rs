@@ -2,9 +2,12 @@
 #![allow(clippy::expect_used, reason = "tests panic")]
 
 use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
-use std::thread::sleep;
+use std::sync::mpsc;
+use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -58,14 +61,23 @@ impl Daemon {
         Self(command.stderr(Stdio::piped()).spawn().expect("the daemon starts"))
     }
 
+    /// Its log, line by line as it comes; [`Daemon::terminate`] returns nothing then.
+    fn log(&mut self) -> mpsc::Receiver<String> {
+        let stderr = BufReader::new(self.0.stderr.take().expect("a log"));
+        let (sender, lines) = mpsc::channel();
+        thread::spawn(move || stderr.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
+        lines
+    }
+
     /// Ends it as systemd and kubelets do, and returns its log.
     fn terminate(mut self) -> String {
         kill(Pid::from_raw(self.0.id().cast_signed()), Signal::SIGTERM).expect("a signal");
         let status = self.0.wait().expect("it ends");
         assert!(status.success(), "it ended with {status}");
         let mut log = String::new();
-        let mut stderr = self.0.stderr.take().expect("a log");
-        std::io::Read::read_to_string(&mut stderr, &mut log).expect("a readable log");
+        if let Some(mut stderr) = self.0.stderr.take() {
+            stderr.read_to_string(&mut log).expect("a readable log");
+        }
         log
     }
 }
@@ -204,6 +216,111 @@ fn render_is_what_the_kernel_gets() {
     daemon.terminate();
 }
 
+/// Addresses that come and go, pod ranges of the Node, ranges of the cluster: all followed without a restart.
+fn follows_what_the_node_is() {
+    let ip = |line: &str| {
+        let status = Command::new("ip").args(line.split(' ')).status().expect("the ip tool");
+        assert!(status.success(), "ip {line}");
+    };
+    let directory = Directory::new("node");
+    let settings = Directory::new("node-settings");
+    settings.put("weir.yaml", "nodePortAddresses: [10.7.0.0/16, 'fd07::/16']\ndetectLocalMode: NodeCIDR\n");
+    directory.put(
+        "web.yaml",
+        &format!("{}---\n{}", SERVICE.replace("{port: 80}", "{port: 80, nodePort: 30080}"), slice("10.1.0.8")),
+    );
+    let config = settings.0.join("weir.yaml");
+    ip("link set lo up");
+    let daemon = Daemon::start(&directory, &["--config", &config.to_string_lossy()]);
+    wait_for("the endpoint", |rules| rules.contains("10.1.0.8 . 8080") && !rules.contains("10.7.0"));
+
+    ip("addr add 10.7.0.1/32 dev lo");
+    wait_for("the new address", |rules| rules.contains("elements = { 10.7.0.1 }"));
+    ip("addr add fd07::1/128 dev lo nodad");
+    ip("addr add 10.7.0.2/32 dev lo");
+    wait_for("two more", |rules| rules.contains("10.7.0.1, 10.7.0.2") && rules.contains("fd07::1"));
+    for address in ["10.7.0.1/32", "10.7.0.2/32", "fd07::1/128"] {
+        ip(&format!("addr del {address} dev lo"));
+    }
+    wait_for("their end", |rules| !rules.contains("10.7.0") && !rules.contains("fd07::1"));
+
+    let node =
+        |range: &str| format!("apiVersion: v1\nkind: Node\nmetadata: {{name: n1}}\nspec: {{podCIDRs: [{range}]}}\n");
+    assert!(!rules().contains("@cluster-ips ip saddr"), "no pods are known");
+    directory.put("node.yaml", &node("10.55.0.0/24"));
+    wait_for("this node's pods", |rules| rules.contains("@cluster-ips ip saddr != 10.55.0.0/24"));
+    directory.put("node.yaml", &node("10.56.0.0/24"));
+    wait_for("its other pods", |rules| {
+        rules.contains("@cluster-ips ip saddr != 10.56.0.0/24") && !rules.contains("10.55.0")
+    });
+    directory.put(
+        "ranges.yaml",
+        "apiVersion: networking.k8s.io/v1\nkind: ServiceCIDR\nmetadata: {name: a}\nspec: {cidrs: [10.0.0.0/16]}\n",
+    );
+    wait_for("the range", |rules| rules.contains("ip daddr 10.0.0.0/16 drop"));
+    assert!(rules().contains("10.1.0.8 . 8080"), "the Service is served all the while");
+    daemon.terminate();
+}
+
+/// Ports of the daemon's own: a health check port that is taken at first, and a node port on loopback.
+fn listens_where_services_ask_for_it() {
+    for line in ["link set lo up", "addr add 10.1.0.7/32 dev lo"] {
+        let status = Command::new("ip").args(line.split(' ')).status().expect("the ip tool");
+        assert!(status.success(), "ip {line}");
+    }
+    let directory = Directory::new("listens");
+    let settings = Directory::new("settings");
+    settings.put("weir.yaml", "nodePortAddresses: [localhost]\n");
+    let service = SERVICE
+        .replace("spec:", "spec:\n  type: LoadBalancer\n  externalTrafficPolicy: Local\n  healthCheckNodePort: 32000");
+    let slice = slice("10.1.0.7").replace("{addresses", "{nodeName: n1, addresses");
+    let service = service.replace("{port: 80}", "{port: 80, nodePort: 30080}");
+    directory.put("web.yaml", &format!("{service}---\n{slice}"));
+
+    let squatter = TcpListener::bind("127.0.0.1:32000").expect("a free port");
+    let endpoint = TcpListener::bind("10.1.0.7:8080").expect("a free port");
+    let config = settings.0.join("weir.yaml");
+    let mut daemon = Daemon::start(&directory, &["--config", &config.to_string_lossy()]);
+    let log = daemon.log();
+    let told = std::iter::from_fn(|| log.recv_timeout(PATIENCE).ok()).find(|line| line.contains("cannot listen"));
+    let told = told.expect("a port that is not free is told");
+    assert!(["default/web", "spec.healthCheckNodePort", "32000"].iter().all(|word| told.contains(word)), "{told}");
+    let mut client = patiently("the node port", || TcpStream::connect("127.0.0.1:30080").ok());
+    client.write_all(b"hello").expect("writes");
+    client.shutdown(Shutdown::Write).expect("writes");
+    let mut received = String::new();
+    let (mut relayed, _) = endpoint.accept().expect("a connection");
+    relayed.read_to_string(&mut received).expect("reads");
+    assert_eq!(received, "hello");
+
+    drop(squatter);
+    let answer = patiently("the health check port", || {
+        let mut stream = TcpStream::connect("127.0.0.1:32000").ok()?;
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: node\r\n\r\n").ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).ok().map(|_| answer)
+    });
+    assert!(answer.starts_with("HTTP/1.1 200 OK") && answer.contains("\"localEndpoints\":1"), "{answer}");
+
+    daemon.terminate();
+    let log: Vec<String> = log.iter().collect();
+    assert!(!log.iter().any(|line| line.contains("cannot listen")), "it is told once:\n{log:?}");
+    assert!(log.iter().any(|line| line.contains("listens after all")), "{log:?}");
+    assert!(TcpStream::connect("127.0.0.1:30080").is_err(), "the port is closed with the daemon");
+}
+
+/// Asks again and again until there is an answer.
+fn patiently<T>(what: &str, ask: impl Fn() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(start.elapsed() < PATIENCE, "{what} never answers");
+        sleep(Duration::from_millis(20));
+    }
+}
+
 fn mistakes_are_told() {
     let nowhere = weir(&["render", "--manifests", "/nowhere"]);
     assert!(!nowhere.status.success());
@@ -232,6 +349,8 @@ fn main() {
         trial("cleanup_removes_only_weirs_tables", cleanup_removes_only_weirs_tables),
         trial("explains_from_manifests_and_from_the_kernel", explains_from_manifests_and_from_the_kernel),
         trial("render_is_what_the_kernel_gets", render_is_what_the_kernel_gets),
+        trial("follows_what_the_node_is", follows_what_the_node_is),
+        trial("listens_where_services_ask_for_it", listens_where_services_ask_for_it),
         trial("mistakes_are_told", mistakes_are_told),
     ];
     // One kernel for all of them: one after the other.

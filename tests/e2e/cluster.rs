@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use weir::pipeline::Outcome;
-use weir_source::{Manifests, Severity};
+use weir_source::{Manifests, Selection, Severity};
 use weir_testbed::{Call, Failure, Host, Layout, Tally};
 use weir_tests::lab::{DROPPED, Lab, NODE_NAME, OTHER_NODE, address_of};
 
@@ -35,7 +35,7 @@ impl Cluster {
     /// One without objects, whose node has that name.
     pub(crate) fn seen_from(node_name: &str) -> Self {
         let directory = Directory::new();
-        let manifests = Manifests::new(vec![directory.0.clone()]);
+        let manifests = Manifests::new(vec![directory.0.clone()], Selection::default());
         let mut lab = Lab::idle(node_name).unwrap();
         lab.launch().unwrap();
         let mut cluster = Self { lab, directory, manifests, slices: BTreeMap::new() };
@@ -113,7 +113,7 @@ impl Cluster {
     /// Starts a Weir that knows nothing.
     pub(crate) fn restart(&mut self) -> Outcome {
         self.lab.launch().unwrap();
-        self.manifests = Manifests::new(vec![self.directory.0.clone()]);
+        self.manifests = Manifests::new(vec![self.directory.0.clone()], Selection::default());
         self.follow()
     }
 

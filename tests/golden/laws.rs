@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use weir_model::{Event, ServiceSpec};
 use weir_nft::{Ruleset, text};
-use weir_source::{Loaded, Manifests};
+use weir_source::{Loaded, Manifests, Selection};
 
 use crate::case::{examples, files, folder};
 use crate::difference;
@@ -52,7 +52,7 @@ fn chains(ruleset: &Ruleset) -> BTreeSet<String> {
 /// Every example nine times more, under other names and addresses.
 fn copies_add_no_chain() -> anyhow::Result<()> {
     const COPIES: u8 = 9;
-    let Loaded { services, slices, .. } = Manifests::load(&[examples()]);
+    let Loaded { services, slices, .. } = Manifests::load(&[examples()], &Selection::default());
     let mut pipeline = node()?.pipeline()?;
     pipeline.apply(Event::Replace { services: services.clone(), slices: slices.clone() });
     render::sync(&mut pipeline)?;
@@ -113,7 +113,7 @@ fn nothing_for_dns_alone() -> anyhow::Result<()> {
     let all = Rendering::of(&node, &files(&examples(), "yaml")?)?.text();
     let quiet: Vec<PathBuf> = ["externalname.yaml", "headless.yaml"].iter().map(|name| examples().join(name)).collect();
     for file in &quiet {
-        let loaded = Manifests::load(std::slice::from_ref(file));
+        let loaded = Manifests::load(std::slice::from_ref(file), &Selection::default());
         anyhow::ensure!(loaded.services.len() == 1, "{} should hold one Service", file.display());
         same(
             "no Service",
@@ -145,7 +145,7 @@ fn order_of_events() -> anyhow::Result<()> {
     let node = node()?;
     let expected = Rendering::of(&node, &[examples()])?.text();
     for (backwards, each) in [(false, false), (true, false), (false, true), (true, true)] {
-        let mut events = render::events(Manifests::load(&[examples()]));
+        let mut events = render::events(Manifests::load(&[examples()], &Selection::default()));
         if backwards {
             events.reverse();
         }

@@ -8,7 +8,7 @@ use weir::pipeline::{Outcome, Pipeline};
 use weir_model::{Event, Store};
 use weir_nft::sim::Memory;
 use weir_nft::{Installed, Ruleset, text};
-use weir_source::{Loaded, Manifests, Problem, Severity};
+use weir_source::{Loaded, Manifests, Problem, Selection, Severity};
 use weir_tests::policies;
 
 /// A node, the same on every machine.
@@ -34,7 +34,7 @@ impl Node {
     /// When the policies do not load.
     pub(crate) fn pipeline(&self) -> anyhow::Result<Pipeline<Memory>> {
         let store = Store::new(weir::node::identity(&self.config));
-        let installed = Installed::new(weir::node::facts(&self.config, &self.addresses));
+        let installed = Installed::new(weir::node::facts(&self.config, &self.addresses, &store));
         Ok(Pipeline::new(store, policies::decider()?, installed, Memory::default()))
     }
 }
@@ -52,9 +52,9 @@ impl Rendering {
     /// # Errors
     /// When the sync fails. Objects that are bad are no error but a remark.
     pub(crate) fn of(node: &Node, manifests: &[PathBuf]) -> anyhow::Result<Self> {
-        let loaded = Manifests::load(manifests);
+        let loaded = Manifests::load(manifests, &Selection::default());
         let mut rendering = Self { pipeline: node.pipeline()?, remarks: remarks(&loaded) };
-        rendering.pipeline.apply(loaded.into_event());
+        loaded.into_events().into_iter().for_each(|event| rendering.pipeline.apply(event));
         let outcome = sync(&mut rendering.pipeline)?;
         rendering.remarks.extend(complaints(&outcome));
         Ok(rendering)
@@ -76,7 +76,7 @@ impl Rendering {
     /// # Errors
     /// When the sync fails.
     pub(crate) fn change(&mut self, manifests: &Path) -> anyhow::Result<String> {
-        let loaded = Manifests::load(&[manifests.to_owned()]);
+        let loaded = Manifests::load(&[manifests.to_owned()], &Selection::default());
         let mut told = remarks(&loaded);
         events(loaded).into_iter().for_each(|event| self.pipeline.apply(event));
         let outcome = sync(&mut self.pipeline)?;

@@ -241,17 +241,6 @@ impl Group {
         Expectation::new(out, masquerade)
     }
 
-    /// Why Weir does not do what `packet` is about, if it does not yet.
-    #[must_use]
-    pub fn not_covered(&self, packet: &PacketCase) -> Option<String> {
-        let guarded = |service: &&ServiceCase| {
-            !service.load_balancer_source_ranges.is_empty()
-                && service.lb_ingress.iter().any(|ingress| ingress.ip == Some(packet.dst))
-        };
-        let service = self.services.iter().find(guarded)?;
-        Some(format!("{} has loadBalancerSourceRanges, which Weir does not enforce yet", service.name))
-    }
-
     /// Paths of fields this reader does not know.
     #[must_use]
     pub fn unknown_fields(&self) -> Vec<String> {

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use weir::config::Config;
+use weir::follow::Synced;
 use weir::pipeline::{Outcome, Pipeline};
 use weir_model::{Event, Protocol, Store};
 use weir_netlink::Kernel;
@@ -129,6 +130,15 @@ impl Lab {
         Ok(outcome)
     }
 
+    /// What `outcome` means to those who follow the Services.
+    ///
+    /// # Panics
+    /// When Weir is not running.
+    #[must_use]
+    pub fn synced<'a>(&'a self, outcome: &'a Outcome) -> Synced<'a> {
+        self.pipeline.as_ref().expect("Weir is running").synced(outcome)
+    }
+
     /// Ends Weir as a crash would: no clean-up, no last write. Its tables have no owner when this returns.
     pub fn stop(&mut self) {
         self.pipeline = None;
@@ -157,8 +167,8 @@ impl Lab {
     /// When the kernel or the policies cannot be had.
     pub fn launch(&mut self) -> Result<()> {
         let kernel = self.node.kernel().run(Kernel::open)?;
-        let facts = weir::node::facts(&self.config, &self.local_addresses);
         let store = Store::new(weir::node::identity(&self.config));
+        let facts = weir::node::facts(&self.config, &self.local_addresses, &store);
         let decider = policies::decider()?;
         self.pipeline = Some(Pipeline::new(store, decider, Installed::new(facts), kernel));
         Ok(())

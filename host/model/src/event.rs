@@ -17,7 +17,12 @@ pub enum Event {
     Slice(SliceSpec),
     /// An EndpointSlice went away.
     SliceGone(SliceKey),
-    /// A complete list: whatever it does not name is gone.
+    /// This node's own object appeared or changed; `None` when it is gone. After a change of its zone every slice
+    /// must come again, because what its hints mean here has changed.
+    Node(Option<NodeSpec>),
+    /// The ranges ClusterIPs come from, all of them.
+    ServiceCidrs(Vec<IpNet>),
+    /// A complete list of Services and slices: whatever it does not name is gone.
     Replace {
         /// All Services.
         services: Vec<ServiceSpec>,
@@ -58,6 +63,17 @@ pub struct ServiceSpec {
     pub policy: Option<String>,
     /// Annotation `weir.proxy/policy-settings`: JSON that goes to that policy.
     pub policy_settings: Option<String>,
+}
+
+/// This node as the cluster knows it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NodeSpec {
+    /// Label `topology.kubernetes.io/zone`; empty when unknown.
+    pub zone: String,
+    /// `spec.podCIDRs`.
+    pub pod_cidrs: Vec<IpNet>,
+    /// `status.addresses`: internal ones first, then external ones.
+    pub addresses: Vec<IpAddr>,
 }
 
 /// One entry of `spec.ports`.

@@ -14,7 +14,7 @@ mod store;
 
 pub use decision::{Backend, Decision, IndexFunction, MAX_SLOTS, Origin, Ring, Route};
 pub use endpoint::{Conditions, Endpoint, backend_id};
-pub use event::{EndpointSpec, Event, ServicePortSpec, ServiceSpec, SliceKey, SlicePort, SliceSpec};
+pub use event::{EndpointSpec, Event, NodeSpec, ServicePortSpec, ServiceSpec, SliceKey, SlicePort, SliceSpec};
 pub use ids::{NameId, Names, ServiceId};
 pub use service::{
     Family, NodeIdentity, ObjectKey, Port, PortKey, Protocol, Service, ServiceKind, ServicePort, TrafficPolicy,

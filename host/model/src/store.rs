@@ -4,9 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use ipnet::IpNet;
+
 use crate::{
-    Conditions, Endpoint, EndpointSpec, Event, Family, NameId, Names, NodeIdentity, ObjectKey, Port, PortKey, Protocol,
-    Service, ServiceId, ServiceKind, ServicePort, ServiceSpec, SliceKey, SliceSpec, backend_id,
+    Conditions, Endpoint, EndpointSpec, Event, Family, NameId, Names, NodeIdentity, NodeSpec, ObjectKey, Port, PortKey,
+    Protocol, Service, ServiceId, ServiceKind, ServicePort, ServiceSpec, SliceKey, SliceSpec, backend_id,
 };
 
 /// Services and slices as of the last event.
@@ -23,6 +25,18 @@ pub struct Store {
     /// Which Service a slice belongs to; a slice may change that.
     slice_owner: BTreeMap<SliceKey, ServiceId>,
     dirty: BTreeSet<ServiceId>,
+    /// Whether a complete list came.
+    listed: bool,
+    surroundings: Surroundings,
+}
+
+/// What is known of the node and the cluster as such.
+#[derive(Debug, Default)]
+struct Surroundings {
+    node: Option<NodeSpec>,
+    service_cidrs: Vec<IpNet>,
+    /// Whether the zone was given, so that the Node object has no say in it.
+    zone_given: bool,
 }
 
 /// All that is known of one Service.
@@ -56,6 +70,7 @@ impl Store {
     /// An empty store for that node.
     #[must_use]
     pub fn new(node: NodeIdentity) -> Self {
+        let zone_given = !node.zone.is_empty();
         Self {
             names: Arc::default(),
             node,
@@ -64,6 +79,8 @@ impl Store {
             next_id: 0,
             slice_owner: BTreeMap::new(),
             dirty: BTreeSet::new(),
+            listed: false,
+            surroundings: Surroundings { zone_given, ..Surroundings::default() },
         }
     }
 
@@ -74,6 +91,8 @@ impl Store {
             Event::ServiceGone(key) => self.drop_service(&key),
             Event::Slice(spec) => self.set_slice(spec),
             Event::SliceGone(key) => self.drop_slice(&key),
+            Event::Node(spec) => self.set_node(spec),
+            Event::ServiceCidrs(cidrs) => self.surroundings.service_cidrs = cidrs,
             Event::Replace { services, slices } => self.replace(services, slices),
         }
     }
@@ -132,6 +151,31 @@ impl Store {
         &self.node
     }
 
+    /// Whether a complete list came yet. Before that, what is missing here may well exist.
+    #[must_use]
+    pub fn is_listed(&self) -> bool {
+        self.listed
+    }
+
+    /// What the cluster knows of this node.
+    #[must_use]
+    pub fn node_object(&self) -> Option<&NodeSpec> {
+        self.surroundings.node.as_ref()
+    }
+
+    /// The ranges ClusterIPs come from, as far as the cluster told.
+    #[must_use]
+    pub fn service_cidrs(&self) -> &[IpNet] {
+        &self.surroundings.service_cidrs
+    }
+
+    fn set_node(&mut self, spec: Option<NodeSpec>) {
+        if !self.surroundings.zone_given {
+            self.node.zone = spec.as_ref().map(|node| node.zone.clone()).unwrap_or_default();
+        }
+        self.surroundings.node = spec;
+    }
+
     fn set_service(&mut self, spec: ServiceSpec) {
         let id = self.id_of(&spec.key);
         let Some(entry) = self.entries.get(&id) else { return };
@@ -188,6 +232,7 @@ impl Store {
         let gone: Vec<Arc<ObjectKey>> = self.ids.keys().filter(|key| !kept.contains(&***key)).cloned().collect();
         let kept: BTreeSet<&SliceKey> = slices.iter().map(|spec| &spec.key).collect();
         let gone_slices: Vec<SliceKey> = self.slice_owner.keys().filter(|key| !kept.contains(key)).cloned().collect();
+        self.listed = true;
         // New ones first: a Service that stays keeps its entry, and with it its number.
         services.into_iter().for_each(|spec| self.set_service(spec));
         slices.into_iter().for_each(|spec| self.set_slice(spec));

@@ -344,7 +344,7 @@ fn subject(event: &Event) -> (bool, &ObjectKey) {
         Event::ServiceGone(key) => (false, key),
         Event::Slice(spec) => (true, &spec.key),
         Event::SliceGone(key) => (true, key),
-        Event::Replace { .. } => unreachable!("not generated"),
+        Event::Node(_) | Event::ServiceCidrs(_) | Event::Replace { .. } => unreachable!("not generated"),
     }
 }
 

@@ -2,12 +2,13 @@
 //! is what `nft list ruleset` knows how to turn back into text.
 
 use ipnet::IpNet;
-use weir_model::Family;
+use weir_model::{Family, Protocol};
 use weir_nft::{Field, Rule, SetName, Statement};
 
 use crate::bytecode::{
-    Base, CT_STATE_NEW, CT_STATUS_DNAT, Ct, Expr, FibAddress, Found, Generator, Meta, NAT_RANDOM_FULLY, REJECT_ICMP,
-    RTN_LOCAL, Register, SetUpdate, Verdict, address_len, daddr_offset, port_unreachable, saddr_offset,
+    Base, CT_STATE_NEW, CT_STATUS_DNAT, Ct, Expr, FibAddress, Found, Generator, IFNAMSIZ, Meta, NAT_RANDOM_FULLY,
+    REJECT_ICMP, REJECT_TCP_RESET, RTN_LOCAL, Register, SetUpdate, Verdict, address_len, daddr_offset,
+    port_unreachable, saddr_offset,
 };
 
 /// Most expressions the kernel takes in one rule (`NFT_RULE_MAXEXPRS`).
@@ -48,11 +49,13 @@ impl Assembler {
             Statement::CtStatusDnat => self.ct_bit(Ct::Status, CT_STATUS_DNAT),
             Statement::Saddr { net, negate } => self.network(saddr_offset(self.family), *net, *negate)?,
             Statement::Daddr { net, negate } => self.network(daddr_offset(self.family), *net, *negate)?,
-            Statement::FibSaddrLocal => self.fib_local(FibAddress::Source),
-            Statement::FibDaddrLocal => self.fib_local(FibAddress::Destination),
-            Statement::InSet { key, set } => {
+            Statement::FibSaddrLocal => self.fib_local(FibAddress::Source, true),
+            Statement::FibDaddrLocal { negate } => self.fib_local(FibAddress::Destination, !negate),
+            Statement::InInterface { name, prefix, negate } => self.interface(name, *prefix, !negate)?,
+            Statement::Protocol(protocol) => self.protocol(*protocol),
+            Statement::InSet { key, set, negate } => {
                 self.key(key)?;
-                self.lookup(*set, Found::Matched);
+                self.lookup(*set, if *negate { Found::Missing } else { Found::Matched });
             }
             Statement::MarkHas(bit) => {
                 self.out.push(Expr::MetaLoad { key: Meta::Mark, to: Register::FIRST });
@@ -86,6 +89,10 @@ impl Assembler {
             }
             Statement::Masquerade => self.out.push(Expr::Masquerade { flags: NAT_RANDOM_FULLY }),
             Statement::Reject => self.out.push(Expr::Reject { kind: REJECT_ICMP, code: port_unreachable(self.family) }),
+            Statement::RejectTcp => {
+                self.protocol(Protocol::Tcp);
+                self.out.push(Expr::Reject { kind: REJECT_TCP_RESET, code: 0 });
+            }
             Statement::Drop => self.out.push(Expr::Verdict(Verdict::Drop)),
             Statement::Jump(chain) => self.out.push(Expr::Verdict(Verdict::Jump(chain.clone()))),
             Statement::Goto(chain) => self.out.push(Expr::Verdict(Verdict::Goto(chain.clone()))),
@@ -113,9 +120,28 @@ impl Assembler {
         self.out.push(Expr::MetaStore { key: Meta::Mark, from: Register::FIRST });
     }
 
-    fn fib_local(&mut self, address: FibAddress) {
+    fn fib_local(&mut self, address: FibAddress, equal: bool) {
         self.out.push(Expr::FibType { address, to: Register::FIRST });
-        self.out.push(Expr::Compare { equal: true, from: Register::FIRST, data: RTN_LOCAL.to_ne_bytes().to_vec() });
+        self.out.push(Expr::Compare { equal, from: Register::FIRST, data: RTN_LOCAL.to_ne_bytes().to_vec() });
+    }
+
+    /// A whole name is compared with its zeros up to the kernel's length, the beginning of one without.
+    fn interface(&mut self, name: &str, prefix: bool, equal: bool) -> Result<(), String> {
+        if name.is_empty() || name.len() >= IFNAMSIZ {
+            return Err(format!("interface name {name:?} has not 1 to {} bytes", IFNAMSIZ - 1));
+        }
+        let mut data = name.as_bytes().to_vec();
+        if !prefix {
+            data.resize(IFNAMSIZ, 0);
+        }
+        self.out.push(Expr::MetaLoad { key: Meta::InInterfaceName, to: Register::FIRST });
+        self.out.push(Expr::Compare { equal, from: Register::FIRST, data });
+        Ok(())
+    }
+
+    fn protocol(&mut self, protocol: Protocol) {
+        self.out.push(Expr::MetaLoad { key: Meta::L4Protocol, to: Register::FIRST });
+        self.out.push(Expr::Compare { equal: true, from: Register::FIRST, data: vec![protocol.number()] });
     }
 
     /// A prefix of whole bytes is compared as such; any other is masked first.

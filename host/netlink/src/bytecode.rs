@@ -85,6 +85,8 @@ numbered! {
         Priority = 2,
         /// `meta mark`.
         Mark = 3,
+        /// `meta iifname`.
+        InInterfaceName = 6,
         /// `meta l4proto`.
         L4Protocol = 16,
     }
@@ -135,6 +137,8 @@ numbered! {
 pub(crate) enum Found {
     /// Nothing: the rule just goes on.
     Matched,
+    /// There must be nothing to find (`NFT_LOOKUP_F_INV`).
+    Missing,
     /// Follows the verdict.
     Verdict,
     /// Copies the data to this register and those after it.
@@ -265,6 +269,15 @@ pub(crate) const CT_STATUS_DNAT: u32 = 32;
 pub(crate) const NAT_RANDOM_FULLY: u32 = 16;
 /// Reject by an ICMP error of the table's family (`NFT_REJECT_ICMP_UNREACH`).
 pub(crate) const REJECT_ICMP: u32 = 0;
+
+/// Reject by a TCP reset (`NFT_REJECT_TCP_RST`).
+pub(crate) const REJECT_TCP_RESET: u32 = 1;
+
+/// Flag of a lookup that matches what is missing (`NFT_LOOKUP_F_INV`).
+pub(crate) const LOOKUP_INVERTED: u32 = 1;
+
+/// Bytes of an interface's name in the kernel, the final zero included.
+pub(crate) const IFNAMSIZ: usize = 16;
 
 /// ICMP code of "port unreachable" in that family.
 pub(crate) fn port_unreachable(family: Family) -> u8 {

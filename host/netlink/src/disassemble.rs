@@ -7,13 +7,13 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
-use weir_model::Family;
+use weir_model::{Family, Protocol};
 use weir_nft::{Field, Key, SetName, Statement};
 
 use crate::assemble::assemble_statement;
 use crate::bytecode::{
-    Base, Ct, Expr, FibAddress, Found, Generator, Meta, Register, SetUpdate, Verdict, address_len, daddr_offset,
-    saddr_offset,
+    Base, Ct, Expr, FibAddress, Found, Generator, Meta, REJECT_TCP_RESET, Register, SetUpdate, Verdict, address_len,
+    daddr_offset, saddr_offset,
 };
 
 /// The statements of a rule, or the position of the first instruction that Weir would not have written there.
@@ -38,7 +38,21 @@ fn guess(code: &[Expr], family: Family) -> Option<Statement> {
         [Expr::CtLoad { key: Ct::State, .. }, ..] => Some(Statement::CtStateNew),
         [Expr::CtLoad { key: Ct::Status, .. }, ..] => Some(Statement::CtStatusDnat),
         [Expr::FibType { address: FibAddress::Source, .. }, ..] => Some(Statement::FibSaddrLocal),
-        [Expr::FibType { address: FibAddress::Destination, .. }, ..] => Some(Statement::FibDaddrLocal),
+        [Expr::FibType { address: FibAddress::Destination, .. }, Expr::Compare { equal, .. }, ..] => {
+            Some(Statement::FibDaddrLocal { negate: !equal })
+        }
+        [Expr::MetaLoad { key: Meta::InInterfaceName, .. }, Expr::Compare { equal, data, .. }, ..] => {
+            interface(data, !equal)
+        }
+        [
+            Expr::MetaLoad { key: Meta::L4Protocol, .. },
+            Expr::Compare { .. },
+            Expr::Reject { kind: REJECT_TCP_RESET, .. },
+            ..,
+        ] => Some(Statement::RejectTcp),
+        [Expr::MetaLoad { key: Meta::L4Protocol, .. }, Expr::Compare { data, .. }, ..] => {
+            Protocol::from_number(*data.first()?).map(Statement::Protocol)
+        }
         [Expr::MetaLoad { key: Meta::Mark, .. }, Expr::Bitwise { mask, xor, .. }, then, ..] => mark(mask, xor, then),
         [Expr::Immediate { .. }, Expr::MetaStore { key: Meta::Priority, .. }, ..] => Some(Statement::PriorityClear),
         [Expr::Verdict(Verdict::Drop), ..] => Some(Statement::Drop),
@@ -72,6 +86,13 @@ fn mark(mask: &[u8], xor: &[u8], then: &Expr) -> Option<Statement> {
     })
 }
 
+/// A whole name ends in zeros, the beginning of one does not.
+fn interface(data: &[u8], negate: bool) -> Option<Statement> {
+    let name = data.split(|byte| *byte == 0).next()?;
+    let prefix = name.len() == data.len();
+    Some(Statement::InInterface { name: std::str::from_utf8(name).ok()?.to_owned(), prefix, negate })
+}
+
 fn network(offset: u32, data: &[u8], prefix: u8, negate: bool, family: Family) -> Option<Statement> {
     let mut bytes = [0; 16];
     bytes.get_mut(..data.len())?.copy_from_slice(data);
@@ -95,7 +116,10 @@ fn keyed(code: &[Expr], family: Family) -> Option<Statement> {
     let loads = &code[..end];
     match &code[end..] {
         [Expr::Lookup { set, found: Found::Matched, .. }, ..] => {
-            Some(Statement::InSet { key: key(loads, family)?, set: SetName::from_name(set)? })
+            Some(Statement::InSet { key: key(loads, family)?, set: SetName::from_name(set)?, negate: false })
+        }
+        [Expr::Lookup { set, found: Found::Missing, .. }, ..] => {
+            Some(Statement::InSet { key: key(loads, family)?, set: SetName::from_name(set)?, negate: true })
         }
         [Expr::Lookup { set, found: Found::Verdict, .. }, ..] => {
             Some(Statement::PriorityVerdict(SetName::from_name(set)?))

@@ -3,6 +3,8 @@
 //! All elements of a flat set have the same length, so each is a copy of one template with key and data
 //! filled in.
 
+mod network;
+
 use std::collections::BTreeMap;
 
 use weir_model::Family;
@@ -10,6 +12,7 @@ use weir_nft::{Elements, SetName, TABLE};
 
 use crate::bytecode::{VERDICT_GOTO, Verdict, family_number};
 use crate::parse;
+use crate::schema::kernel_key_len;
 use crate::wire::{self, ATTRIBUTE_HEADER, Attribute, Attributes, HEADER, MAX_ATTRIBUTE, NESTED};
 
 /// Attribute numbers (`NFTA_SET_ELEM_LIST_*`, `NFTA_LIST_ELEM`, `NFTA_SET_ELEM_*`, `NFTA_DATA_*`).
@@ -20,6 +23,7 @@ mod attribute {
     pub(super) const LIST_ELEMENT: u16 = 1;
     pub(super) const KEY: u16 = 1;
     pub(super) const DATA: u16 = 2;
+    pub(super) const KEY_END: u16 = 10;
     pub(super) const VALUE: u16 = 1;
     pub(super) const VERDICT: u16 = 2;
     pub(super) const VERDICT_CODE: u16 = 1;
@@ -80,34 +84,47 @@ pub(crate) fn put_flat(
             target.set.name(),
         ));
     }
-    let (template, key_at, data_at) = template(key_len, data_len)?;
+    let interval = target.set.is_interval();
+    let second = match (interval, data_len) {
+        (true, _) => Some((attribute::KEY_END, kernel_key_len(target.set, target.family))),
+        (false, 0) => None,
+        (false, len) => Some((attribute::DATA, len)),
+    };
+    let (template, key_at, second_at) = template(kernel_key_len(target.set, target.family), second)?;
     let count = ((MAX_ATTRIBUTE - ATTRIBUTE_HEADER) / template.len()).min(elements.len() - first);
     let frame = target.start(out, sequence)?;
     out.reserve(count * template.len());
     for (key, data) in elements.iter().skip(first).take(count) {
         let at = out.len();
         out.extend_from_slice(&template);
-        out[at + key_at..at + key_at + key_len].copy_from_slice(key);
-        if data_len > 0 {
-            out[at + data_at..at + data_at + data_len].copy_from_slice(data);
+        let mut fill = |from: usize, bytes: &[u8]| out[at + from..at + from + bytes.len()].copy_from_slice(bytes);
+        if interval {
+            let (first, last) = network::bounds(key, target.family)?;
+            fill(key_at, first.as_bytes());
+            fill(second_at, last.as_bytes());
+        } else {
+            fill(key_at, key);
+            if data_len > 0 {
+                fill(second_at, data);
+            }
         }
     }
     finish(out, frame)?;
     Ok(count)
 }
 
-/// One element with zeros for key and data, and where those go.
-fn template(key_len: usize, data_len: usize) -> Result<(Vec<u8>, usize, usize), String> {
+/// One element with zeros for the key and for its second attribute, and where those go.
+fn template(key_len: usize, second: Option<(u16, usize)>) -> Result<(Vec<u8>, usize, usize), String> {
     let mut body = Vec::new();
     put_value(&mut body, attribute::KEY, &vec![0; key_len])?;
     let key_at = 3 * ATTRIBUTE_HEADER;
-    let data_at = ATTRIBUTE_HEADER + body.len() + 2 * ATTRIBUTE_HEADER;
-    if data_len > 0 {
-        put_value(&mut body, attribute::DATA, &vec![0; data_len])?;
+    let second_at = ATTRIBUTE_HEADER + body.len() + 2 * ATTRIBUTE_HEADER;
+    if let Some((attribute, len)) = second {
+        put_value(&mut body, attribute, &vec![0; len])?;
     }
     let mut element = Vec::with_capacity(body.len() + ATTRIBUTE_HEADER);
     wire::put(&mut element, attribute::LIST_ELEMENT | NESTED, &body)?;
-    Ok((element, key_at, data_at))
+    Ok((element, key_at, second_at))
 }
 
 fn put_value(out: &mut Vec<u8>, kind: u16, bytes: &[u8]) -> Result<(), String> {
@@ -193,13 +210,19 @@ pub(crate) fn read_flat(
 ) -> Result<(), usize> {
     let (key_len, data_len) = (set.key_len(family), set.data_len(family));
     for (position, element) in dumped(attributes).enumerate() {
-        let (mut key, mut data): (&[u8], &[u8]) = (&[], &[]);
+        let (mut key, mut data, mut last): (&[u8], &[u8], &[u8]) = (&[], &[], &[]);
         for part in element {
             match part.kind {
                 attribute::KEY => key = value(part).ok_or(position)?,
                 attribute::DATA => data = value(part).ok_or(position)?,
+                attribute::KEY_END => last = value(part).ok_or(position)?,
                 _ => {}
             }
+        }
+        let network;
+        if set.is_interval() {
+            network = network::key(key, last, family).ok_or(position)?;
+            key = network.as_bytes();
         }
         if key.len() != key_len || data.len() != data_len {
             return Err(position);

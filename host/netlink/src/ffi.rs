@@ -133,6 +133,14 @@ impl Set {
             this.number(sys::NFTNL_SET_DATA_LEN as u16, data_len);
         }
         this.number(sys::NFTNL_SET_DESC_SIZE as u16, size);
+        if !schema.components.is_empty() {
+            let len = u32::try_from(schema.components.len()).expect("four components");
+            // SAFETY: the set is valid, and libnftnl copies `len` bytes, one a component, into its own room for 16.
+            unsafe {
+                let lens = schema.components.as_ptr().cast::<c_void>();
+                sys::nftnl_set_set_data(this.set.as_ptr(), sys::NFTNL_SET_DESC_CONCAT as u16, lens, len);
+            }
+        }
         let len = u32::try_from(schema.userdata.len()).expect("about 200 bytes");
         // SAFETY: the set is valid, and libnftnl copies `len` bytes from the vector.
         unsafe {

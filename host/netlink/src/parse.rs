@@ -4,8 +4,8 @@ use weir_model::Family;
 
 use crate::bytecode::{
     BITWISE_MASK_XOR, Base, CMP_EQ, CMP_NEQ, Ct, Expr, FIB_RESULT_ADDRTYPE, FibAddress, Found, Generator, HASH_JENKINS,
-    Meta, NAT_DNAT, Register, SetUpdate, VERDICT_DROP, VERDICT_GOTO, VERDICT_JUMP, VERDICT_REGISTER, Verdict,
-    family_number,
+    LOOKUP_INVERTED, Meta, NAT_DNAT, Register, SetUpdate, VERDICT_DROP, VERDICT_GOTO, VERDICT_JUMP, VERDICT_REGISTER,
+    Verdict, family_number,
 };
 use crate::wire::{Attribute, Attributes};
 
@@ -14,12 +14,23 @@ const NAT_IMPLIED_FLAGS: u32 = 3;
 
 /// The expressions of `NFTA_RULE_EXPRESSIONS`, or the name of the first one that is not Weir's.
 pub(crate) fn expressions(list: Attributes<'_>) -> Result<Vec<Expr>, String> {
-    list.map(|element| {
+    let parts = list.map(|element| {
         let name = element.nested().get(1).and_then(Attribute::text).unwrap_or_default();
-        let data = element.nested().get(2).map_or(Attributes(&[]), Attribute::nested);
-        expression(name, data).ok_or_else(|| name.to_owned())
-    })
-    .collect()
+        (name, element.nested().get(2).map_or(Attributes(&[]), Attribute::nested))
+    });
+    parts
+        .filter(|(name, data)| *name != "byteorder" || swaps_bytes(*data))
+        .map(|(name, data)| expression(name, data).ok_or_else(|| name.to_owned()))
+        .collect()
+}
+
+/// nft asks for the bytes of a protocol number, which is one, to be swapped two by two where it is part of a range's
+/// key: that does nothing.
+fn swaps_bytes(data: Attributes<'_>) -> bool {
+    const LEN: u16 = 4;
+    const SIZE: u16 = 5;
+    let number = |kind: u16| data.get(kind).and_then(Attribute::u32);
+    number(LEN) >= number(SIZE)
 }
 
 /// One expression; `data` are the attributes of its `NFTA_EXPR_DATA`, numbered as in the kernel's header.
@@ -78,11 +89,12 @@ fn expression(name: &str, data: Attributes<'_>) -> Option<Expr> {
             Expr::Compare { from: register(1)?, equal, data: value(data, 3)? }
         }
         "lookup" => {
-            only(5, 0)?;
-            let found = match number(3) {
-                None => Found::Matched,
-                Some(VERDICT_REGISTER) => Found::Verdict,
-                Some(number) => Found::Data(Register::from_netlink(number)?),
+            let found = match (number(3), number(5).unwrap_or(0)) {
+                (None, 0) => Found::Matched,
+                (None, LOOKUP_INVERTED) => Found::Missing,
+                (Some(VERDICT_REGISTER), 0) => Found::Verdict,
+                (Some(number), 0) => Found::Data(Register::from_netlink(number)?),
+                _ => return None,
             };
             Expr::Lookup { set: data.get(1)?.text()?.to_owned(), key: register(2)?, found }
         }
@@ -109,7 +121,8 @@ fn expression(name: &str, data: Attributes<'_>) -> Option<Expr> {
             Expr::Dnat { family: nat_family(number(2)?)?, address, port }
         }
         "masq" if number(2).is_none() => Expr::Masquerade { flags: number(1).unwrap_or(0) },
-        "reject" => Expr::Reject { kind: number(1)?, code: data.get(2)?.u8()? },
+        // A reset has no code.
+        "reject" => Expr::Reject { kind: number(1)?, code: data.get(2).map_or(Some(0), Attribute::u8)? },
         _ => return None,
     })
 }

@@ -10,6 +10,10 @@ use weir_nft::{DataKind, FieldKind, SetName};
 const TYPE_BITS: u32 = 6;
 /// Type number of a verdict map's data (`NFT_DATA_VERDICT`).
 pub(crate) const VERDICT_TYPE: u32 = 0xffff_ff00;
+/// `NFT_SET_INTERVAL`.
+const INTERVAL: u32 = 0x4;
+/// `NFT_SET_CONCAT`: with the former, the lengths of the components go along.
+const CONCATENATION: u32 = 0x80;
 /// `NFT_SET_MAP`.
 const MAP: u32 = 0x8;
 /// `NFT_SET_TIMEOUT`.
@@ -30,6 +34,8 @@ pub(crate) struct Schema {
     pub data: Option<(u32, u32)>,
     /// `NFTA_SET_USERDATA`.
     pub userdata: Vec<u8>,
+    /// `NFTA_SET_DESC_CONCAT`: bytes of each component, padding left out, of a set of networks; else nothing.
+    pub components: Vec<u8>,
 }
 
 impl Schema {
@@ -42,6 +48,9 @@ impl Schema {
         if set.is_dynamic() {
             flags |= TIMEOUT | EVAL;
         }
+        if set.is_interval() {
+            flags |= INTERVAL | CONCATENATION;
+        }
         let data_type = match set.data() {
             DataKind::None => None,
             DataKind::Target => Some(concatenation(&[FieldKind::Address, FieldKind::Port], family)),
@@ -51,10 +60,34 @@ impl Schema {
         Self {
             flags,
             key_type: concatenation(set.key(), family),
-            key_len: bytes(set.key_len(family)),
+            key_len: bytes(kernel_key_len(set, family)),
             data: data_type.map(|number| (number, bytes(set.data_len(family)))),
             userdata: userdata(set, family),
+            components: if set.is_interval() {
+                set.key().iter().map(|field| component_len(*field, family)).collect()
+            } else {
+                Vec::new()
+            },
         }
+    }
+}
+
+/// Bytes of a key in the kernel's registers. A network is two such keys, with its first and its last address.
+pub(crate) fn kernel_key_len(set: SetName, family: Family) -> usize {
+    let len = |field: &FieldKind| match field {
+        FieldKind::Network => FieldKind::Address.len(family),
+        field => field.len(family),
+    };
+    set.key().iter().map(len).sum()
+}
+
+/// Bytes of a component without the padding to whole registers.
+fn component_len(field: FieldKind, family: Family) -> u8 {
+    match (field, family) {
+        (FieldKind::Protocol, _) => 1,
+        (FieldKind::Port, _) => 2,
+        (FieldKind::Address | FieldKind::Network, Family::V6) => 16,
+        (FieldKind::Address | FieldKind::Network, Family::V4) | (FieldKind::Slot | FieldKind::ClassId, _) => 4,
     }
 }
 
@@ -70,8 +103,8 @@ fn concatenation(fields: &[FieldKind], family: Family) -> u32 {
 fn type_number(field: FieldKind, family: Family) -> u32 {
     match (field, family) {
         (FieldKind::Slot, _) => 4,
-        (FieldKind::Address, Family::V4) => 7,
-        (FieldKind::Address, Family::V6) => 8,
+        (FieldKind::Address | FieldKind::Network, Family::V4) => 7,
+        (FieldKind::Address | FieldKind::Network, Family::V6) => 8,
         (FieldKind::Protocol, _) => 12,
         (FieldKind::Port, _) => 13,
         (FieldKind::ClassId, _) => 23,
@@ -149,8 +182,10 @@ fn typeof_concatenation(fields: &[FieldKind], family: Family) -> Vec<u8> {
 
 fn typeof_field(field: FieldKind, family: Family) -> Vec<u8> {
     let (kind, parameters): (u32, &[u32]) = match (field, family) {
-        (FieldKind::Address, Family::V4) => (expression::PAYLOAD, &[header::IP, header::IP_DADDR]),
-        (FieldKind::Address, Family::V6) => (expression::PAYLOAD, &[header::IP6, header::IP6_DADDR]),
+        (FieldKind::Address | FieldKind::Network, Family::V4) => (expression::PAYLOAD, &[header::IP, header::IP_DADDR]),
+        (FieldKind::Address | FieldKind::Network, Family::V6) => {
+            (expression::PAYLOAD, &[header::IP6, header::IP6_DADDR])
+        }
         (FieldKind::Port, _) => (expression::PAYLOAD, &[header::TRANSPORT, header::TRANSPORT_DPORT]),
         // NFT_META_L4PROTO and NFT_META_PRIORITY.
         (FieldKind::Protocol, _) => (expression::META, &[16]),
@@ -233,7 +268,7 @@ mod tests {
         for family in Family::ALL {
             for set in SetName::ALL {
                 let schema = Schema::of(set, family);
-                assert_eq!(usize::try_from(schema.key_len).ok(), Some(set.key_len(family)), "{}", set.name());
+                assert_eq!(usize::try_from(schema.key_len).ok(), Some(kernel_key_len(set, family)), "{}", set.name());
                 assert_eq!(schema.data.is_some(), schema.flags & MAP != 0, "{}", set.name());
             }
         }

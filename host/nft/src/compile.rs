@@ -6,13 +6,14 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::IpNet;
 use weir_model::{Family, IndexFunction, Protocol};
 use weir_plan::{
-    Frontend, FrontendAddress, FrontendKind, NodeFacts, NodePortAddresses, PlanRing, PortPlan, Target, Treatment,
+    Frontend, FrontendAddress, FrontendKind, LocalPods, NodeFacts, NodePortAddresses, PlanRing, PortPlan, Target,
+    Treatment,
 };
 
 use crate::class::{Class, LOCAL_OFFSET, Role, Spread, frontend_key, rule, short_cut_chain};
 use crate::{
-    BaseChain, Chain, ChainType, Content, ElementKey, Elements, Field, Hook, Rule, Ruleset, Set, SetName, Statement,
-    Table,
+    BaseChain, Chain, ChainType, Content, ElementKey, Elements, Field, Hook, Key, Rule, Ruleset, Set, SetName,
+    Statement, Table,
 };
 
 /// Smallest size a set is declared with. A fixed hash table of this size costs about 12 kB.
@@ -37,9 +38,9 @@ fn base_table(node: &NodeFacts, family: Family) -> Table {
         };
         table.sets.insert(set, Set { size: if set.is_dynamic() { AFFINITY_SIZE } else { MIN_SIZE }, content });
     }
-    if let NodePortAddresses::Listed(addresses) = &node.node_port_addresses {
+    if let NodePortAddresses::Listed(addresses) = node.node_ports(family) {
         let mut elements = Elements::new(SetName::NodeportAddresses, family);
-        for address in addresses.iter().filter(|address| Family::of(**address) == family) {
+        for address in addresses {
             elements.push(ElementKey::new().address(*address).as_bytes(), &[]);
         }
         elements.sort();
@@ -60,6 +61,9 @@ fn chains(node: &NodeFacts, family: Family) -> BTreeMap<String, Chain> {
     let mut add = |name: &str, chain: Chain| chains.insert(name.to_owned(), chain);
 
     // Hooks, priorities and the order of checks are kube-proxy's: other rulesets count on them.
+    for (name, hook) in [("filter-prerouting-pre-dnat", Hook::Prerouting), ("filter-output-pre-dnat", Hook::Output)] {
+        add(name, base(ChainType::Filter, hook, -110, vec![checked("source-ranges-check")]));
+    }
     add("nat-prerouting", base(ChainType::Nat, Hook::Prerouting, -100, vec![rule([jump("services")])]));
     add("nat-output", base(ChainType::Nat, Hook::Output, -100, vec![rule([jump("services")])]));
     add("nat-postrouting", base(ChainType::Nat, Hook::Postrouting, 100, vec![rule([jump("masquerading")])]));
@@ -73,7 +77,13 @@ fn chains(node: &NodeFacts, family: Family) -> BTreeMap<String, Chain> {
             vec![checked("nodeport-endpoints-check"), checked("service-endpoints-check")],
         ),
     );
-    let passing = || vec![checked("service-endpoints-check"), checked("cluster-ips-check")];
+    let passing = || {
+        let mut rules = vec![checked("service-endpoints-check"), checked("cluster-ips-check")];
+        if node.reject_unused_external_ports {
+            rules.push(checked("external-ips-check"));
+        }
+        rules
+    };
     add("filter-forward", base(ChainType::Filter, Hook::Forward, 0, passing()));
     add("filter-output", base(ChainType::Filter, Hook::Output, 0, passing()));
 
@@ -84,31 +94,33 @@ fn chains(node: &NodeFacts, family: Family) -> BTreeMap<String, Chain> {
     add("service-endpoints-check", plain(endpoint_checks(&[], false)));
     add("nodeport-endpoints-check", plain(endpoint_checks(&node_port_guard(node, family), true)));
     add("cluster-ips-check", plain(cluster_ip_checks(node, family)));
+    add("source-ranges-check", plain(source_checks()));
+    if node.reject_unused_external_ports {
+        add("external-ips-check", plain(external_ip_checks()));
+    }
+    add("rejecting", plain(rejecting()));
     add("masquerading", plain(masquerading(mark)));
     chains
 }
 
 /// What tells an address that accepts node ports.
 fn node_port_guard(node: &NodeFacts, family: Family) -> Vec<Statement> {
-    match node.node_port_addresses {
-        NodePortAddresses::Listed(_) => {
-            vec![Statement::InSet { key: vec![Field::Daddr], set: SetName::NodeportAddresses }]
-        }
+    match node.node_ports(family) {
+        NodePortAddresses::Listed(_) => vec![in_set(vec![Field::Daddr], SetName::NodeportAddresses)],
         NodePortAddresses::All => {
             let loopback = match family {
                 Family::V4 => IpNet::new_assert(IpAddr::V4(Ipv4Addr::LOCALHOST), 8),
                 Family::V6 => IpNet::new_assert(IpAddr::V6(Ipv6Addr::LOCALHOST), 128),
             };
-            vec![Statement::FibDaddrLocal, Statement::Daddr { net: loopback.trunc(), negate: true }]
+            vec![Statement::FibDaddrLocal { negate: false }, Statement::Daddr { net: loopback.trunc(), negate: true }]
         }
     }
 }
 
 fn services(node: &NodeFacts, family: Family, mark: u32) -> Vec<Rule> {
     let mut rules = Vec::new();
-    let to_cluster_ip = Statement::InSet { key: vec![Field::Daddr], set: SetName::ClusterIps };
-    let outside: Vec<Statement> =
-        node.pod_cidrs(family).map(|net| Statement::Saddr { net: net.trunc(), negate: true }).collect();
+    let to_cluster_ip = in_set(vec![Field::Daddr], SetName::ClusterIps);
+    let outside = from_pods(node, family, true);
     if node.masquerade_all {
         rules.push(rule([to_cluster_ip, Statement::MarkSet(mark)]));
     } else if !outside.is_empty() {
@@ -126,6 +138,19 @@ fn services(node: &NodeFacts, family: Family, mark: u32) -> Vec<Rule> {
     rules
 }
 
+/// What matches packets of this node's pods, any of them; with `negate`, what matches all others, taken together.
+fn from_pods(node: &NodeFacts, family: Family, negate: bool) -> Vec<Statement> {
+    let by_interface = |name: &String, prefix| vec![Statement::InInterface { name: name.clone(), prefix, negate }];
+    match &node.local_pods {
+        LocalPods::Unknown => Vec::new(),
+        LocalPods::Networks(_) => {
+            node.local_pods.networks(family).map(|net| Statement::Saddr { net: net.trunc(), negate }).collect()
+        }
+        LocalPods::Interface(name) => by_interface(name, false),
+        LocalPods::InterfacePrefix(name) => by_interface(name, true),
+    }
+}
+
 /// Pods and this node reach every endpoint even where outsiders get this node's only: with their own address
 /// as the source for pods, masqueraded for the node (kube-proxy's "short-circuit").
 fn short_cuts(node: &NodeFacts, family: Family, node_port: bool, mark: u32) -> Vec<Rule> {
@@ -135,9 +160,9 @@ fn short_cuts(node: &NodeFacts, family: Family, node_port: bool, mark: u32) -> V
             Statement::PriorityVerdict(SetName::ShortCutClasses),
         ]
     };
-    let mut rules: Vec<Rule> = node
-        .pod_cidrs(family)
-        .map(|net| rule(std::iter::once(Statement::Saddr { net: net.trunc(), negate: false }).chain(to_cluster())))
+    let mut rules: Vec<Rule> = from_pods(node, family, false)
+        .into_iter()
+        .map(|from_pod| rule(std::iter::once(from_pod).chain(to_cluster())))
         .collect();
     rules.push(rule([Statement::FibSaddrLocal, Statement::MarkSet(mark)]));
     rules.push(rule(std::iter::once(Statement::FibSaddrLocal).chain(to_cluster())));
@@ -145,16 +170,44 @@ fn short_cuts(node: &NodeFacts, family: Family, node_port: bool, mark: u32) -> V
 }
 
 fn endpoint_checks(guard: &[Statement], node_port: bool) -> Vec<Rule> {
-    let check = |set, verdict| {
-        let lookup = Statement::InSet { key: frontend_key(node_port), set };
-        rule(guard.iter().cloned().chain([lookup, verdict]))
+    let check = |set, verdict| rule(guard.iter().cloned().chain([in_set(frontend_key(node_port), set), verdict]));
+    vec![check(SetName::Dropped, Statement::Drop), check(SetName::Rejected, reject())]
+}
+
+/// Tells the client at once. A TCP client gets a reset: an ICMP error that arrives while `connect` still holds the
+/// socket, as it does between namespaces of one machine, is lost, and the client tries again only after a second.
+fn rejecting() -> Vec<Rule> {
+    vec![rule([Statement::RejectTcp]), rule([Statement::Reject])]
+}
+
+fn reject() -> Statement {
+    Statement::Goto("rejecting".to_owned())
+}
+
+/// Load balancer addresses are guarded before anything is translated, as by kube-proxy's `firewall-check`.
+fn source_checks() -> Vec<Rule> {
+    let mut with_source = frontend_key(false);
+    with_source.push(Field::Saddr);
+    let allowed = Statement::InSet { key: with_source, set: SetName::SourceRanges, negate: true };
+    vec![rule([in_set(frontend_key(false), SetName::Guarded), allowed, Statement::Drop])]
+}
+
+/// Ports of load balancer and external IPs that no Service has. Not those of addresses this node has itself, nor
+/// other protocols: a ping may well be somebody else's business.
+fn external_ip_checks() -> Vec<Rule> {
+    let unused = |protocol, verdict| {
+        let external = in_set(vec![Field::Daddr], SetName::ExternalIps);
+        rule([external, Statement::FibDaddrLocal { negate: true }, Statement::Protocol(protocol), verdict])
     };
-    vec![check(SetName::Dropped, Statement::Drop), check(SetName::Rejected, Statement::Reject)]
+    [Protocol::Tcp, Protocol::Udp, Protocol::Sctp].map(|protocol| unused(protocol, reject())).to_vec()
+}
+
+fn in_set(key: Key, set: SetName) -> Statement {
+    Statement::InSet { key, set, negate: false }
 }
 
 fn cluster_ip_checks(node: &NodeFacts, family: Family) -> Vec<Rule> {
-    let known = Statement::InSet { key: vec![Field::Daddr], set: SetName::ClusterIps };
-    let mut rules = vec![rule([known, Statement::Reject])];
+    let mut rules = vec![rule([in_set(vec![Field::Daddr], SetName::ClusterIps), reject()])];
     rules[0].comment = "other ports of active ClusterIPs".to_owned();
     for net in node.service_cidrs(family) {
         let mut drop = rule([Statement::Daddr { net: net.trunc(), negate: false }, Statement::Drop]);
@@ -171,11 +224,7 @@ fn masquerading(mark: u32) -> Vec<Rule> {
         rule([Statement::CtStatusDnat, Statement::PriorityClear]),
         // The bit is cleared so that a tunnel's outer packet is not masqueraded again (kubernetes#92035).
         rule([Statement::MarkHas(mark), Statement::MarkFlip(mark), Statement::Masquerade]),
-        rule([
-            Statement::CtStatusDnat,
-            Statement::InSet { key: connection, set: SetName::Hairpin },
-            Statement::Masquerade,
-        ]),
+        rule([Statement::CtStatusDnat, in_set(connection, SetName::Hairpin), Statement::Masquerade]),
     ];
     rules[2].comment = "endpoints that reach themselves".to_owned();
     rules
@@ -226,10 +275,16 @@ pub(crate) fn emit(
 ) {
     for frontend in &plan.frontends {
         let key = frontend_element(plan, frontend);
-        if frontend.kind == FrontendKind::ClusterIp
-            && let FrontendAddress::Ip(ip) = frontend.address
-        {
-            sink(SetName::ClusterIps, ElementKey::new().address(ip).as_bytes(), &[]);
+        if let FrontendAddress::Ip(ip) = frontend.address {
+            let cluster_ip = frontend.kind == FrontendKind::ClusterIp;
+            let set = if cluster_ip { SetName::ClusterIps } else { SetName::ExternalIps };
+            sink(set, ElementKey::new().address(ip).as_bytes(), &[]);
+        }
+        if frontend.kind == FrontendKind::LoadBalancer && !plan.source_ranges.is_empty() {
+            sink(SetName::Guarded, key.as_bytes(), &[]);
+            for range in &plan.source_ranges {
+                sink(SetName::SourceRanges, key.network(*range).as_bytes(), &[]);
+            }
         }
         match frontend.treatment {
             Treatment::Reject => sink(SetName::Rejected, key.as_bytes(), &[]),

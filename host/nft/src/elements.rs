@@ -3,6 +3,7 @@
 
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use weir_model::{Family, Protocol};
 
 use crate::SetName;
@@ -21,8 +22,8 @@ impl Default for ElementKey {
 }
 
 impl ElementKey {
-    /// Room for the longest key: two IPv6 addresses, a protocol and a port.
-    const CAPACITY: usize = 40;
+    /// Room for the longest key: two IPv6 addresses, a protocol, a port and the length of a prefix.
+    const CAPACITY: usize = 44;
 
     /// Nothing yet.
     #[must_use]
@@ -66,6 +67,12 @@ impl ElementKey {
     pub fn port(self, port: u16) -> Self {
         let [high, low] = port.to_be_bytes();
         self.push(&[high, low, 0, 0])
+    }
+
+    /// Appends a network.
+    #[must_use]
+    pub fn network(self, net: IpNet) -> Self {
+        self.address(net.network()).number(net.prefix_len().into())
     }
 
     /// Appends a slot, class or endpoint number.
@@ -136,6 +143,15 @@ impl Elements {
         self.bytes.is_empty()
     }
 
+    /// Whether one of the networks these elements end in contains `address`, behind a frontend of those bytes.
+    #[must_use]
+    pub fn covers(&self, frontend: &[u8], address: IpAddr) -> bool {
+        self.iter().any(|(key, _)| {
+            let network = key.strip_prefix(frontend).and_then(network_of);
+            network.is_some_and(|network| network.contains(&address))
+        })
+    }
+
     /// Every element as (key, data), in order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&[u8], &[u8])> + '_ {
         self.bytes.chunks_exact(self.key_len + self.data_len).map(|element| element.split_at(self.key_len))
@@ -180,4 +196,15 @@ impl Elements {
     pub fn reserve(&mut self, additional: usize) {
         self.bytes.reserve(additional * (self.key_len + self.data_len));
     }
+}
+
+/// The network in the bytes of a [`crate::FieldKind::Network`].
+#[must_use]
+pub fn network_of(bytes: &[u8]) -> Option<IpNet> {
+    let (address, prefix) = bytes.split_last_chunk::<4>()?;
+    let address = match address.len() {
+        4 => IpAddr::from(<[u8; 4]>::try_from(address).ok()?),
+        _ => IpAddr::from(<[u8; 16]>::try_from(address).ok()?),
+    };
+    IpNet::new(address, u8::try_from(u32::from_ne_bytes(*prefix)).ok()?).ok()
 }

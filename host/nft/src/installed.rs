@@ -72,6 +72,11 @@ impl Installed {
         &self.node
     }
 
+    /// Builds on other facts from now on. What is in the kernel is then another ruleset than this one.
+    pub fn set_node(&mut self, node: NodeFacts) {
+        self.node = node;
+    }
+
     /// The plan of a port.
     #[must_use]
     pub fn plan(&self, port: &PortKey) -> Option<&PortPlan> {

@@ -21,7 +21,7 @@ mod transaction;
 pub use compile::base_ruleset;
 pub use dataplane::{CommitError, Dataplane, DumpError, Receipt};
 pub use diff::diff;
-pub use elements::{ElementKey, Elements};
+pub use elements::{ElementKey, Elements, network_of};
 pub use installed::{Installed, Staged};
 pub use object::{BaseChain, ChainType, DataKind, FieldKind, Hook, SetName, TABLE};
 pub use ruleset::{Chain, Content, Ruleset, Set, Table};

@@ -93,6 +93,9 @@ pub enum FieldKind {
     Slot,
     /// Class or endpoint number, host order: 4 bytes. What `meta priority` holds, nft type `classid`.
     ClassId,
+    /// A network of the table's family, always the last component: its first address, then the length of its
+    /// prefix, host order, 4 bytes. The kernel stores first and last address instead.
+    Network,
 }
 
 impl FieldKind {
@@ -101,6 +104,7 @@ impl FieldKind {
     pub fn len(self, family: Family) -> usize {
         match (self, family) {
             (Self::Address, Family::V6) => 16,
+            (Self::Network, family) => Self::Address.len(family) + 4,
             _ => 4,
         }
     }
@@ -162,11 +166,17 @@ pub enum SetName {
     Dropped,
     /// Endpoints on this node reaching themselves through a Service.
     Hairpin,
+    /// Addresses of load balancers and external IPs.
+    ExternalIps,
+    /// Frontends that only some clients may use.
+    Guarded,
+    /// Those clients: frontend and network.
+    SourceRanges,
 }
 
 impl SetName {
     /// The whole stock, in the order it is printed and declared in.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 16] = [
         Self::ClusterIps,
         Self::NodeportAddresses,
         Self::Frontends,
@@ -180,6 +190,9 @@ impl SetName {
         Self::Rejected,
         Self::Dropped,
         Self::Hairpin,
+        Self::ExternalIps,
+        Self::Guarded,
+        Self::SourceRanges,
     ];
 
     /// Its name in the kernel.
@@ -199,6 +212,9 @@ impl SetName {
             Self::Rejected => "rejected",
             Self::Dropped => "dropped",
             Self::Hairpin => "hairpin",
+            Self::ExternalIps => "external-ips",
+            Self::Guarded => "guarded",
+            Self::SourceRanges => "source-ranges",
         }
     }
 
@@ -211,15 +227,18 @@ impl SetName {
     /// The components of its key.
     #[must_use]
     pub fn key(self) -> &'static [FieldKind] {
-        use FieldKind::{Address, ClassId, Port, Protocol, Slot};
+        use FieldKind::{Address, ClassId, Network, Port, Protocol, Slot};
         match self {
-            Self::ClusterIps | Self::NodeportAddresses => &[Address],
-            Self::Frontends | Self::ShortCuts | Self::Rejected | Self::Dropped => &[Address, Protocol, Port],
+            Self::ClusterIps | Self::NodeportAddresses | Self::ExternalIps => &[Address],
+            Self::Frontends | Self::ShortCuts | Self::Rejected | Self::Dropped | Self::Guarded => {
+                &[Address, Protocol, Port]
+            }
             Self::Classes | Self::ShortCutClasses => &[ClassId],
             Self::Slots | Self::AffinitySlots => &[Address, Protocol, Port, Slot],
             Self::AffinityEndpoints => &[Address, Protocol, Port, ClassId],
             Self::Affinity => &[Address, Protocol, Port, Address],
             Self::Hairpin => &[Address, Address, Protocol, Port],
+            Self::SourceRanges => &[Address, Protocol, Port, Network],
         }
     }
 
@@ -227,9 +246,14 @@ impl SetName {
     #[must_use]
     pub fn data(self) -> DataKind {
         match self {
-            Self::ClusterIps | Self::NodeportAddresses | Self::Rejected | Self::Dropped | Self::Hairpin => {
-                DataKind::None
-            }
+            Self::ClusterIps
+            | Self::NodeportAddresses
+            | Self::Rejected
+            | Self::Dropped
+            | Self::Hairpin
+            | Self::ExternalIps
+            | Self::Guarded
+            | Self::SourceRanges => DataKind::None,
             Self::Frontends | Self::ShortCuts | Self::AffinitySlots | Self::Affinity => DataKind::ClassId,
             Self::Classes | Self::ShortCutClasses => DataKind::Verdict,
             Self::Slots | Self::AffinityEndpoints => DataKind::Target,
@@ -242,10 +266,17 @@ impl SetName {
         self == Self::Affinity
     }
 
+    /// Whether its keys are networks, for which the kernel keeps a search tree (`flags interval`). A commit that
+    /// changes such a set copies it, so only what few Services use may be one.
+    #[must_use]
+    pub fn is_interval(self) -> bool {
+        self.key().contains(&FieldKind::Network)
+    }
+
     /// Whether several ports may want the same element, so that it goes only with the last of them.
     #[must_use]
     pub fn is_shared(self) -> bool {
-        matches!(self, Self::ClusterIps | Self::Hairpin)
+        matches!(self, Self::ClusterIps | Self::Hairpin | Self::ExternalIps)
     }
 
     /// Bytes of a key.

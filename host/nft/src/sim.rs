@@ -52,6 +52,8 @@ pub struct Env {
     /// Addresses of this node: `fib … type local`, and whether a packet is delivered here or forwarded. Loopback
     /// addresses count without being listed.
     pub local_addresses: BTreeSet<IpAddr>,
+    /// Name of the interface a packet from the network comes in by; may be left empty where no rule asks.
+    pub interface: String,
     /// Live entries of the affinity map of the packet's family: key → endpoint number.
     pub affinity: BTreeMap<ElementKey, u32>,
     /// Whether `jhash` gives the very value the kernel would compute for this packet. If not, each of its

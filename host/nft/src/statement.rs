@@ -2,6 +2,7 @@
 //! ([`crate::text`]), in the simulator ([`crate::sim`]) and in netlink expressions (crate `weir-netlink`).
 
 use ipnet::IpNet;
+use weir_model::Protocol;
 
 use crate::SetName;
 
@@ -88,16 +89,32 @@ pub enum Statement {
         /// Whether an address outside matches.
         negate: bool,
     },
+    /// `iifname [!=] NAME[*]`.
+    InInterface {
+        /// Name of the interface, or how it begins; at most 15 bytes.
+        name: String,
+        /// Whether `name` is only how it begins.
+        prefix: bool,
+        /// Whether any other interface matches, and packets this node sends.
+        negate: bool,
+    },
+    /// `meta l4proto PROTOCOL`.
+    Protocol(Protocol),
     /// `fib saddr type local`.
     FibSaddrLocal,
-    /// `fib daddr type local`.
-    FibDaddrLocal,
-    /// `KEY @SET`.
+    /// `fib daddr type [!=] local`.
+    FibDaddrLocal {
+        /// Whether an address that is not this node's matches.
+        negate: bool,
+    },
+    /// `KEY [!=] @SET`.
     InSet {
         /// What is looked up.
         key: Key,
         /// Where.
         set: SetName,
+        /// Whether a key that is missing matches.
+        negate: bool,
     },
     /// `meta mark & BIT != 0`.
     MarkHas(u32),
@@ -139,6 +156,8 @@ pub enum Statement {
     Masquerade,
     /// `reject`: ICMP port unreachable.
     Reject,
+    /// `reject with tcp reset`, for TCP only.
+    RejectTcp,
     /// `drop`.
     Drop,
     /// `jump CHAIN`.

@@ -110,8 +110,8 @@ fn write_set(f: &mut fmt::Formatter<'_>, name: SetName, family: Family, set: &Se
     writeln!(f, "\t{} {} {{", set_keyword(name), name.name())?;
     writeln!(f, "\t\t{}", TypeText(name, family))?;
     writeln!(f, "\t\tsize {}", set.size)?;
-    if name.is_dynamic() {
-        writeln!(f, "\t\tflags dynamic,timeout")?;
+    if let Some(flags) = set_flags(name) {
+        writeln!(f, "\t\tflags {flags}")?;
     }
     if !set.content.is_empty() {
         writeln!(f, "\t\telements = {{ {} }}", ContentText { name, family, content: &set.content })?;
@@ -141,7 +141,8 @@ impl fmt::Display for ContentText<'_> {
         match self.content {
             Content::Flat(elements) => {
                 let mut sorted: Vec<(&[u8], &[u8])> = elements.iter().collect();
-                if self.name.key() != [FieldKind::Address] {
+                // The kernel lists networks in the order they came in, which is that of their keys.
+                if self.name.key() != [FieldKind::Address] && !self.name.is_interval() {
                     // nft reads a concatenation as one little-endian number.
                     sorted.sort_by(|(a, _), (b, _)| a.iter().rev().cmp(b.iter().rev()));
                 }
@@ -158,6 +159,14 @@ impl fmt::Display for ContentText<'_> {
             Content::Dynamic => {}
         }
         Ok(())
+    }
+}
+
+fn set_flags(name: SetName) -> Option<&'static str> {
+    match (name.is_dynamic(), name.is_interval()) {
+        (true, _) => Some("dynamic,timeout"),
+        (_, true) => Some("interval"),
+        _ => None,
     }
 }
 
@@ -181,7 +190,7 @@ impl fmt::Display for TypeText {
             (false, Family::V6) => "ipv6_addr",
         };
         let names = |field: FieldKind| match (field, by_expression) {
-            (FieldKind::Address, _) => address,
+            (FieldKind::Address | FieldKind::Network, _) => address,
             (FieldKind::Protocol, true) => "meta l4proto",
             (FieldKind::Protocol, false) => "inet_proto",
             (FieldKind::Port, true) => "th dport",
@@ -316,8 +325,8 @@ impl fmt::Display for OpText<'_> {
                 write!(f, "add rule {} {TABLE} {chain} {}", family_name(*family), RuleText(rule, *family))
             }
             Op::AddSet(family, name, size) => {
-                let (keyword, flags) =
-                    (set_keyword(*name), if name.is_dynamic() { " flags dynamic,timeout;" } else { "" });
+                let keyword = set_keyword(*name);
+                let flags = set_flags(*name).map(|flags| format!(" flags {flags};")).unwrap_or_default();
                 let kind = TypeText(*name, *family);
                 write!(
                     f,

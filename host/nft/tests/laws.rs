@@ -5,10 +5,11 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
+use ipnet::IpNet;
 use proptest::prelude::*;
 use weir_model::{Family, IndexFunction, NameId, PortKey, Protocol, ServiceId};
 use weir_nft::{Installed, Ruleset, apply, diff};
-use weir_plan::{Frontend, FrontendAddress, FrontendKind, NodeFacts, PlanRing, PortPlan, Target, Treatment};
+use weir_plan::{Frontend, FrontendAddress, FrontendKind, LocalPods, NodeFacts, PlanRing, PortPlan, Target, Treatment};
 
 /// Service number, family and protocol of a port decide its addresses, so that no two ports claim the same.
 fn key(service: u32, family: Family, protocol: Protocol) -> PortKey {
@@ -82,7 +83,7 @@ fn plans() -> impl Strategy<Value = PortPlan> {
                 treatment,
             };
             let mut frontends =
-                vec![frontend(3, FrontendKind::ClusterIp, internal), frontend(4, FrontendKind::ExternalIp, external)];
+                vec![frontend(3, FrontendKind::ClusterIp, internal), frontend(4, FrontendKind::LoadBalancer, external)];
             if node_port {
                 let port = 30_000 + u16::try_from(service).expect("few services");
                 let kind = FrontendKind::NodePort;
@@ -95,6 +96,7 @@ fn plans() -> impl Strategy<Value = PortPlan> {
                 targets,
                 cluster: Some(cluster),
                 local: Some(local),
+                source_ranges: if internal_local { vec![IpNet::from(address(family, 5, service))] } else { Vec::new() },
             }
         })
 }
@@ -114,7 +116,10 @@ fn changes(commit: Vec<(PortPlan, bool)>) -> Vec<(PortKey, Option<PortPlan>)> {
 }
 
 fn facts() -> NodeFacts {
-    NodeFacts { pod_cidrs: vec!["10.2.0.0/16".parse().expect("a network")], ..NodeFacts::default() }
+    NodeFacts {
+        local_pods: LocalPods::Networks(vec!["10.2.0.0/16".parse().expect("a network")]),
+        ..NodeFacts::default()
+    }
 }
 
 proptest! {
@@ -210,6 +215,7 @@ fn sets_grow() {
                     targets: vec![target],
                     cluster: Some(ring),
                     local: None,
+                    source_ranges: Vec::new(),
                 }),
             )
         });

@@ -1,33 +1,59 @@
 //! From a decision to the plan of one port.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
+use ipnet::IpNet;
 use weir_model::{Backend, Decision, Family, PortKey, Ring, Route, Service, ServicePort, Store};
 
 use crate::claims::is_served;
-use crate::{Claims, Frontend, FrontendAddress, FrontendKey, FrontendKind, PlanRing, PortPlan, Target, Treatment};
+use crate::{
+    Claims, Frontend, FrontendAddress, FrontendKey, FrontendKind, NodeFacts, PlanRing, PortPlan, Target, Treatment,
+};
 
-/// An address a Service wanted and did not get.
+/// Something a Service wanted and did not get.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{loser} does not get {kind:?} port {port}/{protocol}: {winner} is older or comes first by name", port = key.port, protocol = key.protocol)]
-pub struct Rejection {
-    /// `namespace/name:port` of the port that lost.
-    pub loser: Arc<str>,
-    /// `namespace/name:port` of the port that keeps it.
-    pub winner: Arc<str>,
-    /// What it is about.
-    pub key: FrontendKey,
-    /// What the address is to the loser.
-    pub kind: FrontendKind,
+pub enum Rejection {
+    /// An address and port that another Service has.
+    #[error("{port} does not get {kind} {key}: {winner} is older or comes first by name")]
+    Claimed {
+        /// `namespace/name:port` of the port that lost.
+        port: Arc<str>,
+        /// `namespace/name:port` of the port that keeps it.
+        winner: Arc<str>,
+        /// What it is about.
+        key: FrontendKey,
+        /// What the address is to the loser.
+        kind: FrontendKind,
+    },
+    /// To be served at all: connections would be sent back to where they came from.
+    #[error("{port} is left out: its endpoint {endpoint} is the Service's own ClusterIP")]
+    EndpointIsClusterIp {
+        /// `namespace/name:port`.
+        port: Arc<str>,
+        /// The address.
+        endpoint: IpAddr,
+    },
 }
 
-/// Plans one port. `None` when its Service is gone or programs nothing; addresses that belong to another
-/// Service are left out and told in `rejections`.
+impl Rejection {
+    /// `namespace/name:port` of the port it is about.
+    #[must_use]
+    pub fn port(&self) -> &Arc<str> {
+        match self {
+            Self::Claimed { port, .. } | Self::EndpointIsClusterIp { port, .. } => port,
+        }
+    }
+}
+
+/// Plans one port. `None` when its Service is gone or programs nothing; what it cannot have is left out and told in
+/// `rejections`.
 #[must_use]
 pub fn build(
     store: &Store,
     claims: &Claims,
+    node: &NodeFacts,
     port: PortKey,
     decision: &Decision,
     rejections: &mut Vec<Rejection>,
@@ -39,14 +65,19 @@ pub fn build(
         let key = FrontendKey { family: port.family, address, protocol: port.protocol, port: number };
         match claims.owner(store, &key) {
             Some(owner) if owner != port => {
-                let (loser, winner) = (port_name(store, port), port_name(store, owner));
-                rejections.push(Rejection { loser, winner, key, kind });
+                let (port, winner) = (port_name(store, port), port_name(store, owner));
+                rejections.push(Rejection::Claimed { port, winner, key, kind });
             }
             _ if frontends.iter().any(|other| (other.address, other.port) == (address, number)) => {}
             _ => frontends.push(Frontend { address, port: number, kind, treatment: treatment(kind, decision) }),
         }
     }
     if frontends.is_empty() {
+        return None;
+    }
+    if let Some(backend) = decision.backends.iter().find(|backend| service.cluster_ips.contains(&backend.address)) {
+        let port = port_name(store, port);
+        rejections.push(Rejection::EndpointIsClusterIp { port, endpoint: backend.address });
         return None;
     }
     frontends.sort_unstable();
@@ -62,7 +93,24 @@ pub fn build(
         local: local.map(|ring| targets.ring(ring)),
         targets: targets.list,
         frontends,
+        source_ranges: source_ranges(service, node, port.family),
     })
+}
+
+/// Who may use the load balancer addresses. Where the node itself may, the load balancer addresses may too: with
+/// one of them as its destination, a packet of the node often has it as its source (kube-proxy: `usesFWChain`).
+/// Like there, a family without a range of its own is open.
+fn source_ranges(service: &Service, node: &NodeFacts, family: Family) -> Vec<IpNet> {
+    let of_family = |address: IpAddr| Family::of(address) == family;
+    let mut ranges: Vec<IpNet> =
+        service.source_ranges.iter().map(IpNet::trunc).filter(|net| of_family(net.addr())).collect();
+    if ranges.iter().any(|net| node.addresses.iter().any(|address| net.contains(address))) {
+        ranges.extend(service.load_balancer_ips.iter().copied().filter(|ip| of_family(*ip)).map(IpNet::from));
+    }
+    // The kernel refuses networks that overlap.
+    let mut ranges = IpNet::aggregate(&ranges);
+    ranges.sort_unstable();
+    ranges
 }
 
 /// `namespace/name:port`, the port's number where it has no name.

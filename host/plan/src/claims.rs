@@ -6,6 +6,8 @@
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
 
 use weir_model::{Family, PortKey, Protocol, Service, ServiceId, ServicePort, Store};
 
@@ -22,6 +24,16 @@ pub struct FrontendKey {
     pub protocol: Protocol,
     /// Port.
     pub port: u16,
+}
+
+impl fmt::Display for FrontendKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { address, protocol, port, .. } = self;
+        match address {
+            FrontendAddress::Ip(ip) => write!(f, "{}/{protocol}", SocketAddr::new(*ip, *port)),
+            FrontendAddress::NodePort => write!(f, "{port}/{protocol}"),
+        }
+    }
 }
 
 /// All claims of all Services.

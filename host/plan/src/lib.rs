@@ -11,5 +11,5 @@ mod port_plan;
 
 pub use build::{Rejection, build};
 pub use claims::{Claims, FrontendKey};
-pub use node::{NodeFacts, NodePortAddresses};
+pub use node::{LocalPods, NodeFacts, NodePortAddresses};
 pub use port_plan::{Frontend, FrontendAddress, FrontendKind, PlanRing, PortPlan, Target, Treatment};

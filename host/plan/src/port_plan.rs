@@ -1,8 +1,10 @@
 //! The plan of one port.
 
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use ipnet::IpNet;
 use weir_model::{Family, IndexFunction, PortKey, Protocol};
 
 /// Everything the data plane does for one Service port in one family.
@@ -20,6 +22,8 @@ pub struct PortPlan {
     pub cluster: Option<PlanRing>,
     /// The list of endpoints on this node.
     pub local: Option<PlanRing>,
+    /// Who may use the load balancer addresses, sorted, no network inside another; empty means everybody.
+    pub source_ranges: Vec<IpNet>,
 }
 
 impl PortPlan {
@@ -93,6 +97,17 @@ pub enum FrontendKind {
     LoadBalancer,
     /// `spec.ports[].nodePort`.
     NodePort,
+}
+
+impl fmt::Display for FrontendKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::ClusterIp => "ClusterIP",
+            Self::ExternalIp => "external IP",
+            Self::LoadBalancer => "load balancer IP",
+            Self::NodePort => "node port",
+        })
+    }
 }
 
 /// What happens to a connection that reaches a frontend.

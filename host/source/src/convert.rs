@@ -6,6 +6,7 @@
 mod address;
 mod config_map;
 mod meta;
+mod node;
 mod service;
 mod slice;
 
@@ -16,8 +17,19 @@ use std::fmt;
 
 pub use config_map::{ConfigMapSpec, config_map};
 pub use meta::{ANNOTATION_POLICY, ANNOTATION_POLICY_SETTINGS, ANNOTATION_WEIGHT, DEFAULT_NAMESPACE};
+pub use node::{node, service_cidr};
 pub use service::service;
 pub use slice::slice;
+
+/// Which objects this proxy is for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Selection {
+    /// Name of this node; of Node objects only this one counts.
+    pub node: String,
+    /// Serve the Services whose label `service.kubernetes.io/service-proxy-name` says this; when empty, those without
+    /// that label.
+    pub service_proxy_name: String,
+}
 
 /// What a well-formed object comes to.
 #[derive(Clone, Debug, PartialEq, Eq)]

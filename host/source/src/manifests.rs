@@ -2,8 +2,8 @@
 //!
 //! * A directory is read with everything below it: `*.yaml`, `*.yml`, `*.json`. Names that begin with a dot
 //!   are left out, which covers editors' files and the `..data` machinery of mounted ConfigMaps.
-//! * A file holds any number of documents; kinds other than Service, EndpointSlice, ConfigMap and lists of
-//!   them are skipped with a note.
+//! * A file holds any number of documents; kinds other than Service, EndpointSlice, ConfigMap, Node,
+//!   ServiceCIDR and lists of them are skipped with a note.
 //! * While a file has errors, nothing it gave before is lost: each of its objects stays as it was last read,
 //!   unless the bad file still has a readable newer version of it. The same holds for a file that becomes
 //!   empty, which is how a half-written one looks at first. Deleting the file removes its objects.
@@ -24,9 +24,10 @@ mod tests;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use weir_model::{Event, ServiceSpec, SliceSpec};
+use ipnet::IpNet;
+use weir_model::{Event, NodeSpec, ServiceSpec, SliceSpec};
 
-use crate::ConfigMapSpec;
+use crate::{ConfigMapSpec, Selection};
 pub use problem::{Problem, Severity};
 use tree::Tree;
 use union::Union;
@@ -52,6 +53,10 @@ pub struct Loaded {
     pub slices: Vec<SliceSpec>,
     /// The ConfigMaps.
     pub config_maps: Vec<ConfigMapSpec>,
+    /// This node's object, if there is one.
+    pub node: Option<NodeSpec>,
+    /// The ranges of all ServiceCIDRs.
+    pub service_cidrs: Vec<IpNet>,
     /// What is wrong, and what was skipped, in order of file.
     pub problems: Vec<Problem>,
 }
@@ -66,22 +71,25 @@ pub struct Changes {
 }
 
 impl Manifests {
-    /// Manifests at those paths, files or directories; nothing is read yet.
+    /// Manifests at those paths, files or directories, as far as `selection` takes them; nothing is read yet.
     #[must_use]
-    pub fn new(paths: Vec<PathBuf>) -> Self {
-        Self { tree: Tree::new(paths), union: Union::default(), started: false, reported: Vec::new() }
+    pub fn new(paths: Vec<PathBuf>, selection: Selection) -> Self {
+        Self { tree: Tree::new(paths, selection), union: Union::default(), started: false, reported: Vec::new() }
     }
 
     /// Reads everything at those paths once. A path that cannot be read is among the problems.
     #[must_use]
-    pub fn load(paths: &[PathBuf]) -> Loaded {
-        let mut tree = Tree::new(paths.to_vec());
+    pub fn load(paths: &[PathBuf], selection: &Selection) -> Loaded {
+        let mut tree = Tree::new(paths.to_vec(), selection.clone());
         tree.refresh();
         let union = Union::of(&tree);
+        let service_cidrs = union.ranges();
         let mut problems = tree.problems();
         problems.extend(union.duplicates);
         problems.sort_by(|a, b| (&a.file, a.document).cmp(&(&b.file, b.document)));
         Loaded {
+            service_cidrs,
+            node: union.node.map(Arc::unwrap_or_clone),
             services: union.services.into_values().map(Arc::unwrap_or_clone).collect(),
             slices: union.slices.into_values().map(Arc::unwrap_or_clone).collect(),
             config_maps: union.config_maps.into_values().map(Arc::unwrap_or_clone).collect(),
@@ -100,7 +108,7 @@ impl Manifests {
                 events = self.union.changes_to(&union);
             } else if self.tree.is_complete() {
                 self.started = true;
-                events.push(union.complete());
+                events = union.complete();
             }
             self.union = union;
         }
@@ -118,9 +126,15 @@ impl Manifests {
 }
 
 impl Loaded {
-    /// The complete list as an event for the model.
+    /// All of it as events for the model, in the order the model needs them in.
     #[must_use]
-    pub fn into_event(self) -> Event {
-        Event::Replace { services: self.services, slices: self.slices }
+    pub fn into_events(self) -> Vec<Event> {
+        let mut events = Vec::new();
+        events.extend(self.node.map(|node| Event::Node(Some(node))));
+        if !self.service_cidrs.is_empty() {
+            events.push(Event::ServiceCidrs(self.service_cidrs));
+        }
+        events.push(Event::Replace { services: self.services, slices: self.slices });
+        events
     }
 }

@@ -32,22 +32,22 @@ const PROBE_RATE: u32 = 200;
 /// the process.
 pub(crate) fn run(args: &DemoArgs) -> anyhow::Result<()> {
     let start = Instant::now();
-    let loaded = super::load(std::slice::from_ref(&args.manifests))?;
-    // Before any thread exists: only then may a process without root have a user namespace.
-    weir_testbed::enter()?;
-    let scene = Scene::build(&loaded)?;
-    println!("{}", scene.picture());
-
     let config = Config {
         node_name: NODE_NAME.to_owned(),
         pod_cidrs: vec!["10.244.0.0/16".parse()?, "fd00:244::/32".parse()?],
         service_cidrs: vec!["10.0.0.0/16".parse()?, "10.96.0.0/12".parse()?],
         ..Config::default()
     };
+    let loaded = super::load(std::slice::from_ref(&args.manifests), &config)?;
+    // Before any thread exists: only then may a process without root have a user namespace.
+    weir_testbed::enter()?;
+    let scene = Scene::build(&loaded)?;
+    println!("{}", scene.picture());
+
     let addresses = scene.node.kernel().run(crate::node::addresses)?;
     let kernel = scene.node.kernel().run(Kernel::open)?;
     let mut pipeline = super::pipeline(&config, &addresses, kernel)?;
-    pipeline.apply(loaded.clone().into_event());
+    super::apply(&mut pipeline, &config, &addresses, loaded.clone());
     let outcome = pipeline.sync()?;
     outcome.log_problems();
     let elements = outcome.transaction.element_count();

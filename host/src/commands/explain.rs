@@ -4,11 +4,11 @@ use std::fmt::Write;
 use std::net::SocketAddr;
 
 use serde::Serialize;
-use weir_model::{Decision, Origin};
+use weir_model::{Decision, Family, Origin};
 use weir_netlink::Kernel;
 use weir_nft::sim::{Entry, Env, Memory, Outcome, Packet, Verdict, simulate};
 use weir_nft::{Dataplane, Ruleset};
-use weir_plan::{Frontend, FrontendAddress, FrontendKind, NodeFacts, NodePortAddresses, PortPlan, Treatment};
+use weir_plan::{Frontend, FrontendAddress, NodeFacts, NodePortAddresses, PortPlan, Treatment};
 
 use crate::cli::{ExplainArgs, OutputFormat};
 use crate::node;
@@ -29,7 +29,7 @@ struct Explanation {
 #[derive(Debug, Serialize)]
 struct Owner {
     port: String,
-    kind: &'static str,
+    kind: String,
     treatment: String,
     decided_by: String,
     reason: String,
@@ -57,12 +57,16 @@ pub(crate) fn run(args: &ExplainArgs) -> anyhow::Result<()> {
         destination: SocketAddr::new(to.address, to.port),
         mark: 0,
     };
-    let env = Env { local_addresses: addresses.iter().copied().collect(), ..Env::default() };
+    let env = Env {
+        local_addresses: addresses.iter().copied().collect(),
+        interface: args.interface.clone(),
+        ..Env::default()
+    };
     let from_manifests = args.manifests.is_some() || !args.files.is_empty();
     let (ruleset, frontend): (Ruleset, Option<Owner>) = if from_manifests {
-        let loaded = super::load(&super::paths(args.manifests.as_ref(), &args.files))?;
+        let loaded = super::load(&super::paths(args.manifests.as_ref(), &args.files), &config)?;
         let mut pipeline = super::pipeline(&config, &addresses, Memory::default())?;
-        pipeline.apply(loaded.into_event());
+        super::apply(&mut pipeline, &config, &addresses, loaded);
         pipeline.sync()?.log_problems();
         let ruleset = pipeline.installed().ruleset();
         (ruleset, owner(&pipeline, &packet))
@@ -104,12 +108,7 @@ fn owner(pipeline: &Pipeline<Memory>, packet: &Packet) -> Option<Owner> {
     let decision = pipeline.decision(&plan.key)?;
     Some(Owner {
         port: plan.name.to_string(),
-        kind: match frontend.kind {
-            FrontendKind::ClusterIp => "ClusterIP",
-            FrontendKind::ExternalIp => "external IP",
-            FrontendKind::LoadBalancer => "load balancer IP",
-            FrontendKind::NodePort => "node port",
-        },
+        kind: frontend.kind.to_string(),
         treatment: treatment(plan, frontend),
         decided_by: decided_by(decision),
         reason: decision.reason.to_string(),
@@ -120,7 +119,7 @@ fn is_at(frontend: &Frontend, facts: &NodeFacts, packet: &Packet) -> bool {
     let address = packet.destination.ip();
     let ours = match frontend.address {
         FrontendAddress::Ip(ip) => ip == address,
-        FrontendAddress::NodePort => match &facts.node_port_addresses {
+        FrontendAddress::NodePort => match facts.node_ports(Family::of(address)) {
             NodePortAddresses::Listed(listed) => listed.contains(&address),
             NodePortAddresses::All => true,
         },

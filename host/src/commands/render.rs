@@ -8,9 +8,10 @@ use crate::node;
 /// Prints the ruleset the manifests ask for.
 pub(crate) fn run(args: &InputArgs) -> anyhow::Result<()> {
     let config = args.node.load()?;
-    let loaded = super::load(&super::paths(args.manifests.as_ref(), &args.files))?;
-    let mut pipeline = super::pipeline(&config, &node::addresses()?, Memory::default())?;
-    pipeline.apply(loaded.into_event());
+    let loaded = super::load(&super::paths(args.manifests.as_ref(), &args.files), &config)?;
+    let addresses = node::addresses()?;
+    let mut pipeline = super::pipeline(&config, &addresses, Memory::default())?;
+    super::apply(&mut pipeline, &config, &addresses, loaded);
     pipeline.sync()?.log_problems();
     print!("{}", text::ruleset(&pipeline.installed().ruleset()));
     Ok(())

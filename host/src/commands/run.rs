@@ -7,7 +7,10 @@ use tracing::info;
 use weir_netlink::Kernel;
 
 use crate::cli::RunArgs;
-use crate::{node, runner};
+use crate::follow::{Follower, health_ports::HealthPorts, localhost_ports::LocalhostPorts};
+use crate::health::ProxyHealth;
+use crate::node::{self, Surroundings};
+use crate::runner::Runner;
 
 /// Events that may wait for the pipeline before the source has to.
 const BACKLOG: usize = 1024;
@@ -21,12 +24,12 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<()> {
     let mut pipeline = super::pipeline(&config, &node::addresses()?, kernel)?;
     // A second Weir on this node must end here, not wait for its turn.
     pipeline.claim()?;
-    // One thread is enough: syncs are short, and nothing else has to happen meanwhile.
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    // Syncs stay on this thread. What listens has the other: it neither waits for a sync nor holds one up.
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     runtime.block_on(async {
         let (sender, events) = mpsc::channel(BACKLOG);
         let paths = super::paths(args.input.manifests.as_ref(), &args.input.files);
-        weir_source::watch(paths, sender).context("cannot follow the manifests")?;
+        weir_source::watch(paths, super::selection(&config), sender).context("cannot follow the manifests")?;
         let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let stop = async {
             tokio::select! {
@@ -34,7 +37,11 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<()> {
                 _ = interrupt.recv() => {}
             }
         };
-        runner::run(&mut pipeline, events, &mut [], stop).await;
+        let health = ProxyHealth::default();
+        let followers: Vec<Box<dyn Follower>> =
+            vec![Box::new(HealthPorts::new(health.clone())), Box::new(LocalhostPorts::by_config(&config))];
+        let surroundings = Surroundings::open(config)?;
+        Runner { surroundings, followers, health }.run(&mut pipeline, events, stop).await;
         anyhow::Ok(())
     })
 }

@@ -36,7 +36,7 @@ pub struct ServiceCase {
     pub lb_ingress: Vec<Ingress>,
     /// `spec.loadBalancerSourceRanges`.
     #[serde(default)]
-    pub load_balancer_source_ranges: Vec<IpNet>,
+    pub load_balancer_source_ranges: Vec<String>,
     /// `spec.ports`.
     #[serde(default)]
     pub ports: Vec<PortCase>,
@@ -209,7 +209,16 @@ impl ServiceCase {
             cluster_ips,
             external_ips: self.external_ips.clone(),
             load_balancer_ips: self.lb_ingress.iter().filter(virtual_ip).filter_map(|ingress| ingress.ip).collect(),
-            source_ranges: self.load_balancer_source_ranges.iter().map(IpNet::trunc).collect(),
+            source_ranges: self
+                .load_balancer_source_ranges
+                .iter()
+                .map(|text| {
+                    text.trim()
+                        .parse::<IpNet>()
+                        .map(|net| net.trunc())
+                        .with_context(|| format!("{}: range {text:?}", self.name))
+                })
+                .collect::<anyhow::Result<_>>()?,
             health_check_node_port: self.health_check_node_port,
             ports: self
                 .ports

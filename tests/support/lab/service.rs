@@ -46,6 +46,8 @@ pub struct Service {
     pub spec: ServiceSpec,
     /// Who serves it.
     pub backends: Vec<Backend>,
+    /// In which state all of them are.
+    pub conditions: Conditions,
 }
 
 /// The Service most tests use: `default/web`, 10.96.0.10 and fd00:10:96::10, port 80 by TCP and UDP, all three
@@ -64,7 +66,7 @@ impl Service {
     pub fn new<const N: usize>(name: &str, cluster_ips: [&str; N]) -> Self {
         let spec =
             ServiceSpec { key: key(name), cluster_ips: cluster_ips.map(address).to_vec(), ..ServiceSpec::default() };
-        Self { spec, backends: Backend::ALL.to_vec() }
+        Self { spec, backends: Backend::ALL.to_vec(), conditions: Conditions::ready() }
     }
 
     /// One more port, by TCP.
@@ -148,6 +150,12 @@ impl Service {
         self
     }
 
+    /// All its backends in this state instead of ready.
+    #[must_use]
+    pub fn in_state(self, conditions: Conditions) -> Self {
+        Self { conditions, ..self }
+    }
+
     /// Its EndpointSlices: one for each family it has, and for each weight, since the weight belongs to the slice.
     #[must_use]
     pub fn slices(&self) -> Vec<SliceSpec> {
@@ -166,7 +174,7 @@ impl Service {
             address: backend.address(like),
             node: Some(backend.node().to_owned()),
             zone: None,
-            conditions: Conditions::ready(),
+            conditions: self.conditions,
             hint_zones: Vec::new(),
             hint_nodes: Vec::new(),
             weight,

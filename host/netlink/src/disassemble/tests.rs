@@ -74,8 +74,11 @@ fn statement(family: Family) -> impl Strategy<Value = Statement> {
         (net(family), any::<bool>()).prop_map(|(net, negate)| Statement::Saddr { net, negate }),
         (net(family), any::<bool>()).prop_map(|(net, negate)| Statement::Daddr { net, negate }),
         Just(Statement::FibSaddrLocal),
-        Just(Statement::FibDaddrLocal),
-        (key(family), set()).prop_map(|(key, set)| Statement::InSet { key, set }),
+        any::<bool>().prop_map(|negate| Statement::FibDaddrLocal { negate }),
+        ("[a-z][a-z0-9.-]{0,14}", any::<bool>(), any::<bool>())
+            .prop_map(|(name, prefix, negate)| Statement::InInterface { name, prefix, negate }),
+        prop::sample::select(vec![Protocol::Tcp, Protocol::Udp, Protocol::Sctp]).prop_map(Statement::Protocol),
+        (key(family), set(), any::<bool>()).prop_map(|(key, set, negate)| Statement::InSet { key, set, negate }),
         any::<u32>().prop_map(Statement::MarkHas),
         (1_u32..).prop_map(Statement::MarkSet),
         any::<u32>().prop_map(Statement::MarkFlip),
@@ -88,6 +91,7 @@ fn statement(family: Family) -> impl Strategy<Value = Statement> {
         (key(family), set()).prop_map(|(key, map)| Statement::Dnat { key, map }),
         Just(Statement::Masquerade),
         Just(Statement::Reject),
+        Just(Statement::RejectTcp),
         Just(Statement::Drop),
         name().prop_map(Statement::Jump),
         name().prop_map(Statement::Goto),
@@ -138,7 +142,8 @@ fn an_established_connection_is_not_taken_for_a_new_one() {
 #[test]
 fn a_key_beyond_the_registers_is_refused() {
     let key = vec![Field::Saddr, Field::Daddr, Field::Saddr, Field::Daddr, Field::Dport];
-    let error = assemble_statement(&Statement::InSet { key, set: SetName::Hairpin }, Family::V6).unwrap_err();
+    let error =
+        assemble_statement(&Statement::InSet { key, set: SetName::Hairpin, negate: false }, Family::V6).unwrap_err();
     assert!(error.contains("17 registers"), "{error}");
 }
 

@@ -8,7 +8,8 @@ use nftnl_sys as sys;
 
 use super::allocated;
 use crate::bytecode::{
-    CMP_EQ, CMP_NEQ, Expr, FIB_RESULT_ADDRTYPE, Found, HASH_JENKINS, NAT_DNAT, VERDICT_REGISTER, Verdict, family_number,
+    CMP_EQ, CMP_NEQ, Expr, FIB_RESULT_ADDRTYPE, Found, HASH_JENKINS, LOOKUP_INVERTED, NAT_DNAT, VERDICT_REGISTER,
+    Verdict, family_number,
 };
 
 /// An expression under construction.
@@ -108,6 +109,7 @@ impl Expression for Expr {
                     .text(sys::NFTNL_EXPR_LOOKUP_SET, set);
                 match found {
                     Found::Matched => lookup,
+                    Found::Missing => lookup.u32(sys::NFTNL_EXPR_LOOKUP_FLAGS, LOOKUP_INVERTED),
                     Found::Verdict => lookup.u32(sys::NFTNL_EXPR_LOOKUP_DREG, VERDICT_REGISTER),
                     Found::Data(to) => lookup.u32(sys::NFTNL_EXPR_LOOKUP_DREG, to.to_netlink()),
                 }

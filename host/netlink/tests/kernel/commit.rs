@@ -318,7 +318,10 @@ fn generations_count_commits() {
     commit(&mut kernel, vec![Op::AddTable(Family::V6)]).unwrap();
     assert_eq!(kernel.generation().unwrap(), before + 1);
     let key = [frontend(), vec![Field::Priority]].concat();
-    let wrong = Rule { statements: vec![Statement::InSet { key, set: SetName::Rejected }], comment: String::new() };
+    let wrong = Rule {
+        statements: vec![Statement::InSet { key, set: SetName::Rejected, negate: false }],
+        comment: String::new(),
+    };
     commit(&mut kernel, vec![Op::AddRule(Family::V6, "missing".to_owned(), wrong)]).unwrap_err();
     assert_eq!(kernel.generation().unwrap(), before + 1);
 }

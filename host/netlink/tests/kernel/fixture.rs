@@ -55,6 +55,9 @@ pub(crate) fn element(set: SetName, family: Family, number: u32) -> (ElementKey,
         FieldKind::Port => key.port(80),
         FieldKind::Slot => key.number(number + 0x8000),
         FieldKind::ClassId => key.number(number + 0x2_0000),
+        FieldKind::Network => {
+            key.network(ipnet::IpNet::new(address(family, 0), [0, 8, 9, 31, 32][number as usize % 5]).unwrap().trunc())
+        }
     });
     let data = match set.data() {
         DataKind::None | DataKind::Verdict => ElementKey::new(),
@@ -89,6 +92,19 @@ fn chains(family: Family) -> BTreeMap<String, Chain> {
     }
     filter.push(vec![Statement::CtStateNew, in_set(SetName::Rejected, frontend()), Statement::Reject]);
     filter.push(vec![Statement::CtStateNew, in_set(SetName::Dropped, any_frontend()), Statement::Drop]);
+    let allowed = Statement::InSet { key: client.clone(), set: SetName::SourceRanges, negate: true };
+    filter.push(vec![in_set(SetName::Guarded, frontend()), allowed, Statement::Drop]);
+    let external = in_set(SetName::ExternalIps, vec![Field::Daddr]);
+    filter.push(vec![
+        external,
+        Statement::FibDaddrLocal { negate: true },
+        Statement::Protocol(Protocol::Udp),
+        Statement::Reject,
+    ]);
+    filter.push(vec![Statement::RejectTcp]);
+    for (name, prefix, negate) in [("cni0", false, false), ("cni0", false, true), ("veth", true, false)] {
+        filter.push(vec![Statement::InInterface { name: name.to_owned(), prefix, negate }, Statement::Drop]);
+    }
     chain("filter-input", Some((ChainType::Filter, Hook::Input, -110)), filter.clone());
     chain("filter-forward", Some((ChainType::Filter, Hook::Forward, 0)), filter);
     for (name, hook) in [("nat-prerouting", Hook::Prerouting), ("nat-output", Hook::Output)] {
@@ -112,7 +128,7 @@ fn chains(family: Family) -> BTreeMap<String, Chain> {
                 Statement::PriorityVerdict(SetName::Classes),
             ],
             vec![
-                Statement::FibDaddrLocal,
+                Statement::FibDaddrLocal { negate: false },
                 in_set(SetName::NodeportAddresses, vec![Field::Daddr]),
                 Statement::PriorityFrom { key: any_frontend(), map: SetName::ShortCuts },
                 Statement::PriorityVerdict(SetName::ShortCutClasses),
@@ -158,7 +174,7 @@ fn any_frontend() -> Vec<Field> {
 }
 
 fn in_set(set: SetName, key: Vec<Field>) -> Statement {
-    Statement::InSet { key, set }
+    Statement::InSet { key, set, negate: false }
 }
 
 /// The operations that make `ruleset` where nothing is, rules before elements.

@@ -230,7 +230,7 @@ fn hairpin_and_mark_masquerade() {
                 vec![Statement::MarkHas(4), Statement::MarkFlip(4), Statement::Masquerade],
                 vec![
                     Statement::CtStatusDnat,
-                    Statement::InSet { key: connection, set: SetName::Hairpin },
+                    Statement::InSet { key: connection, set: SetName::Hairpin, negate: false },
                     Statement::Masquerade,
                 ],
             ],

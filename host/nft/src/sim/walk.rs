@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use weir_model::Family;
+use weir_model::{Family, Protocol};
 
 use super::{Draws, Entry, Env, Error, Packet, Remembered, Verdict, jhash};
 use crate::{ChainType, Content, ElementKey, Field, Hook, Rule, SetName, Statement, Table};
@@ -185,8 +185,15 @@ impl<'a, 'd> Walk<'a, 'd> {
             Statement::Saddr { net, negate } => net.contains(&self.packet.source.ip()) != *negate,
             Statement::Daddr { net, negate } => net.contains(&self.destination.ip()) != *negate,
             Statement::FibSaddrLocal => self.is_local(self.packet.source.ip()),
-            Statement::FibDaddrLocal => self.is_local(self.destination.ip()),
-            Statement::InSet { key, set } => self.lookup(chain, *set, key)?.is_some(),
+            Statement::FibDaddrLocal { negate } => self.is_local(self.destination.ip()) != *negate,
+            Statement::InInterface { name, prefix, negate } => {
+                // What the node sends came by none, and nft reads that as an empty name.
+                let from_network = self.packet.entry == Entry::Network;
+                let came_by = if from_network { self.env.interface.as_str() } else { "" };
+                (if *prefix { came_by.starts_with(name.as_str()) } else { came_by == name }) != *negate
+            }
+            Statement::Protocol(protocol) => self.packet.protocol == *protocol,
+            Statement::InSet { key, set, negate } => self.lookup(chain, *set, key)?.is_some() != *negate,
             Statement::MarkHas(bit) => self.mark & bit != 0,
             Statement::MarkSet(bit) => {
                 self.mark |= bit;
@@ -231,6 +238,10 @@ impl<'a, 'd> Walk<'a, 'd> {
                 return Ok(RuleEnd::Final(ChainEnd::Accept));
             }
             Statement::Reject => return Ok(RuleEnd::Final(ChainEnd::Reject)),
+            Statement::RejectTcp if self.packet.protocol == Protocol::Tcp => {
+                return Ok(RuleEnd::Final(ChainEnd::Reject));
+            }
+            Statement::RejectTcp => false,
             Statement::Drop => return Ok(RuleEnd::Final(ChainEnd::Drop)),
             Statement::Jump(to) => return Ok(RuleEnd::Jump(to)),
             Statement::Goto(to) => return Ok(RuleEnd::Goto(to)),
@@ -240,6 +251,13 @@ impl<'a, 'd> Walk<'a, 'd> {
 
     /// The data of `key` in `set`: empty for a plain set that has it, `None` where it is missing.
     fn lookup(&mut self, chain: &str, set: SetName, key: &[Field]) -> Result<Option<Vec<u8>>, Error> {
+        if let (true, Some((Field::Saddr, frontend))) = (set.is_interval(), key.split_last()) {
+            let frontend = self.key(frontend);
+            let Some(Content::Flat(elements)) = self.table.sets.get(&set).map(|set| &set.content) else {
+                return Err(no_set(chain, set));
+            };
+            return Ok(elements.covers(frontend.as_bytes(), self.packet.source.ip()).then(Vec::new));
+        }
         let key = self.key(key);
         match self.table.sets.get(&set).map(|set| &set.content) {
             Some(Content::Flat(elements)) => Ok(elements.find(key.as_bytes()).map(<[u8]>::to_vec)),

@@ -5,6 +5,8 @@ use std::net::IpAddr;
 
 use weir_model::{Family, Protocol};
 
+use super::statement::NetText;
+use crate::elements::network_of;
 use crate::{DataKind, FieldKind, SetName};
 
 /// One element: key, and data after a colon where there are any.
@@ -56,6 +58,9 @@ fn write_field(f: &mut fmt::Formatter<'_>, field: FieldKind, value: &[u8]) -> fm
         FieldKind::Port => write!(f, "{}", u16::from_be_bytes([value[0], value[1]])),
         FieldKind::Slot => write!(f, "{}", number(value)),
         FieldKind::ClassId => write!(f, "{}", NumberText(number(value))),
+        FieldKind::Network => {
+            write!(f, "{}", NetText(&network_of(value).expect("a network has an address and a length")))
+        }
     }
 }
 

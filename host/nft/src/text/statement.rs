@@ -22,8 +22,14 @@ impl fmt::Display for StatementText<'_> {
             Statement::Saddr { net, negate } => write!(f, "{ip} saddr {}{}", unequal(*negate), NetText(net)),
             Statement::Daddr { net, negate } => write!(f, "{ip} daddr {}{}", unequal(*negate), NetText(net)),
             Statement::FibSaddrLocal => f.write_str("fib saddr type local"),
-            Statement::FibDaddrLocal => f.write_str("fib daddr type local"),
-            Statement::InSet { key: fields, set } => write!(f, "{} @{}", key(fields), set.name()),
+            Statement::FibDaddrLocal { negate } => write!(f, "fib daddr type {}local", unequal(*negate)),
+            Statement::InInterface { name, prefix, negate } => {
+                write!(f, "iifname {}\"{name}{}\"", unequal(*negate), if *prefix { "*" } else { "" })
+            }
+            Statement::Protocol(protocol) => write!(f, "meta l4proto {protocol}"),
+            Statement::InSet { key: fields, set, negate } => {
+                write!(f, "{} {}@{}", key(fields), unequal(*negate), set.name())
+            }
             Statement::MarkHas(bit) => write!(f, "meta mark & {bit:#010x} != 0x00000000"),
             Statement::MarkSet(bit) => write!(f, "meta mark set meta mark | {bit:#010x}"),
             Statement::MarkFlip(bit) => write!(f, "meta mark set meta mark ^ {bit:#010x}"),
@@ -42,6 +48,7 @@ impl fmt::Display for StatementText<'_> {
             Statement::Dnat { key: fields, map } => write!(f, "dnat {ip} to {} map @{}", key(fields), map.name()),
             Statement::Masquerade => f.write_str("masquerade fully-random"),
             Statement::Reject => f.write_str("reject"),
+            Statement::RejectTcp => f.write_str("reject with tcp reset"),
             Statement::Drop => f.write_str("drop"),
             Statement::Jump(chain) => write!(f, "jump {chain}"),
             Statement::Goto(chain) => write!(f, "goto {chain}"),
@@ -100,7 +107,7 @@ impl fmt::Display for OffsetText {
 }
 
 /// A network; nft writes a single address without its prefix length.
-struct NetText<'a>(&'a IpNet);
+pub(super) struct NetText<'a>(pub(super) &'a IpNet);
 
 impl fmt::Display for NetText<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

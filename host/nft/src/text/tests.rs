@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use weir_model::IndexFunction::{FlowHash, Random, RoundRobin, SourceHash};
 use weir_model::Protocol;
-use weir_plan::{NodeFacts, NodePortAddresses};
+use weir_plan::{LocalPods, NodeFacts, NodePortAddresses};
 
 use super::*;
 use crate::class::{Class, Role, Spread};
@@ -94,7 +94,17 @@ fn content(set: SetName, family: Family) -> Content {
             Content::Verdicts([1, 2, 3, 4, 5, 6, 0x0008_0003, 0x4000_1a2b].map(|n| (n, "random-3".to_owned())).into())
         }
         SetName::Affinity => Content::Dynamic,
-        SetName::Rejected => flat(set, family, &all(&|_| none)),
+        SetName::Rejected | SetName::Guarded => flat(set, family, &all(&|_| none)),
+        SetName::ExternalIps => flat(set, family, &[(none.address(address(5)), none)]),
+        SetName::SourceRanges => {
+            let networks = if family == Family::V4 {
+                ["0.0.0.0/0", "203.0.113.0/24", "198.51.100.7/32", "203.0.112.128/25"]
+            } else {
+                ["::/0", "2001:db8::/32", "2001:db8::7/128", "2001:db8:8000::/33"]
+            };
+            let keys = frontends.iter().zip(networks).map(|(key, net)| (key.network(net.parse().unwrap()), none));
+            flat(set, family, &keys.collect::<Vec<_>>())
+        }
         SetName::Dropped => flat(set, family, &[]),
         SetName::Hairpin => {
             let pod = none.address(address(1)).address(address(1));
@@ -117,18 +127,36 @@ fn every_rule(family: Family) -> Vec<Rule> {
         key
     };
     let dnat = |field: Field| Statement::Dnat { key: with(frontend(), field), map: SetName::Slots };
+    let interface = |name: &str, prefix, negate| Statement::InInterface { name: name.to_owned(), prefix, negate };
     let (modulus, seed) = (3, 0x7765_6972);
     let mut rules = rules_of([
         vec![Statement::CtStateNew, Statement::Jump("random-3".to_owned())],
         vec![Statement::Saddr { net: net("10.0.0.0/8", "fd00:10::/64"), negate: true }, Statement::MarkSet(1 << 14)],
         vec![Statement::Saddr { net: net("10.1.2.3/32", "fd00::1/128"), negate: false }, Statement::Drop],
         vec![
-            Statement::FibDaddrLocal,
+            Statement::FibDaddrLocal { negate: false },
             Statement::Daddr { net: net("127.0.0.0/8", "::1/128"), negate: true },
             Statement::Reject,
         ],
         vec![Statement::FibSaddrLocal, Statement::Goto("random-3".to_owned())],
-        vec![Statement::InSet { key: vec![Field::Daddr], set: SetName::ClusterIps }, Statement::PriorityClear],
+        vec![
+            Statement::InSet { key: vec![Field::Daddr], set: SetName::ExternalIps, negate: false },
+            Statement::FibDaddrLocal { negate: true },
+            Statement::Protocol(Protocol::Udp),
+            Statement::Reject,
+        ],
+        vec![
+            Statement::InSet { key: frontend(), set: SetName::Guarded, negate: false },
+            Statement::InSet { key: with(frontend(), Field::Saddr), set: SetName::SourceRanges, negate: true },
+            Statement::Drop,
+        ],
+        vec![Statement::RejectTcp],
+        vec![interface("cni0", false, false), Statement::Drop],
+        vec![interface("veth", true, true), Statement::Drop],
+        vec![
+            Statement::InSet { key: vec![Field::Daddr], set: SetName::ClusterIps, negate: false },
+            Statement::PriorityClear,
+        ],
         vec![
             Statement::PriorityFrom { key: frontend(), map: SetName::Frontends },
             Statement::PriorityVerdict(SetName::Classes),
@@ -143,6 +171,7 @@ fn every_rule(family: Family) -> Vec<Rule> {
             Statement::InSet {
                 key: vec![Field::Saddr, Field::Daddr, Field::Protocol, Field::Dport],
                 set: SetName::Hairpin,
+                negate: false,
             },
             Statement::Masquerade,
         ],
@@ -174,7 +203,7 @@ fn every_rule(family: Family) -> Vec<Rule> {
 /// Some field of that kind: which one does not matter to the syntax of a set's key.
 fn client_field(kind: &FieldKind) -> Field {
     match kind {
-        FieldKind::Address => Field::Saddr,
+        FieldKind::Address | FieldKind::Network => Field::Saddr,
         FieldKind::Protocol => Field::Protocol,
         FieldKind::Port => Field::Dport,
         FieldKind::Slot => Field::Random { modulus: 2, offset: 0 },
@@ -235,8 +264,9 @@ fn nft_lists_what_it_loaded_byte_for_byte() {
 /// Every kind of class beside the fixed rules of a node that uses every fact: what Weir really writes.
 fn every_class(family: Family) -> Table {
     let node = NodeFacts {
-        node_port_addresses: NodePortAddresses::Listed(vec![ip("192.168.0.2"), ip("2001:db8::1")]),
-        pod_cidrs: ["10.0.0.0/8", "fd00:10::/32"].map(|net| net.parse().unwrap()).into(),
+        node_ports_v4: NodePortAddresses::Listed(vec![ip("192.168.0.2")]),
+        node_ports_v6: NodePortAddresses::Listed(vec![ip("2001:db8::1")]),
+        local_pods: LocalPods::Networks(["10.0.0.0/8", "fd00:10::/32"].map(|net| net.parse().unwrap()).into()),
         service_cidrs: ["172.30.0.0/16", "fd00:172::/32"].map(|net| net.parse().unwrap()).into(),
         ..NodeFacts::default()
     };

@@ -9,7 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::de::IgnoredAny;
 use weir_model::{Family, Protocol, ServiceKind, ServicePortSpec, ServiceSpec, TrafficPolicy};
 
-use super::{Converted, FieldProblem, address, meta};
+use super::{Converted, FieldProblem, Selection, address, meta};
 
 /// `sessionAffinityConfig.clientIP.timeoutSeconds` when unset (Kubernetes: `DefaultClientIPServiceAffinitySeconds`).
 const DEFAULT_AFFINITY_SECONDS: u32 = 10_800;
@@ -23,9 +23,15 @@ const MAX_AFFINITY_SECONDS: u32 = 86_400;
 ///
 /// # Errors
 /// The first field the Service cannot be served with.
-pub fn service(object: &Service, warnings: &mut Vec<FieldProblem>) -> Result<Converted<ServiceSpec>, FieldProblem> {
+pub fn service(
+    object: &Service,
+    selection: &Selection,
+    warnings: &mut Vec<FieldProblem>,
+) -> Result<Converted<ServiceSpec>, FieldProblem> {
     let key = meta::key(&object.metadata)?;
-    if meta::label(&object.metadata, meta::LABEL_PROXY_NAME).is_some() {
+    let proxy = meta::label(&object.metadata, meta::LABEL_PROXY_NAME);
+    // An empty label names a proxy, too: kube-proxy asks whether the label is there.
+    if proxy != Some(&selection.service_proxy_name).filter(|name| !name.is_empty()).map(String::as_str) {
         return Ok(Converted::Ignored("the label service.kubernetes.io/service-proxy-name leaves it to another proxy"));
     }
     let empty = Spec::default();

@@ -49,7 +49,7 @@ fn read_service(changes: &[(&str, Value)]) -> (Result<Converted<ServiceSpec>, St
     changes.iter().for_each(|(pointer, value)| set(&mut object, pointer, value.clone()));
     let mut warnings = Vec::new();
     let object: Service = serde_json::from_value(object).expect("a Service");
-    let result = service(&object, &mut warnings).map_err(|problem| problem.to_string());
+    let result = service(&object, &Selection::default(), &mut warnings).map_err(|problem| problem.to_string());
     (result, warnings.iter().map(ToString::to_string).collect())
 }
 

@@ -2,14 +2,20 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{ConfigMap, Service};
+use ipnet::IpNet;
+use k8s_openapi::api::core::v1::{ConfigMap, Node, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::networking::v1::ServiceCIDR;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use weir_model::{ObjectKey, ServiceSpec, SliceSpec};
+use weir_model::{NodeSpec, ObjectKey, ServiceSpec, SliceSpec};
 
 use super::problem::{Place, Problem, Severity};
-use crate::convert::{self, ConfigMapSpec, Converted, DEFAULT_NAMESPACE, FieldProblem};
+use crate::convert::{self, ConfigMapSpec, Converted, DEFAULT_NAMESPACE, FieldProblem, Selection};
+
+/// Kinds that belong to no namespace.
+const CLUSTER_SCOPED: [&str; 2] = ["Node", "ServiceCIDR"];
 
 /// An object we use. Shared, because the list of a file and that of all files hold the same.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +23,9 @@ pub(super) enum Object {
     Service(Arc<ServiceSpec>),
     Slice(Arc<SliceSpec>),
     ConfigMap(Arc<ConfigMapSpec>),
+    /// This node's.
+    Node(Arc<ObjectKey>, Arc<NodeSpec>),
+    ServiceCidr(Arc<ObjectKey>, Arc<Vec<IpNet>>),
 }
 
 /// An object and the number of its document.
@@ -29,6 +38,8 @@ pub(super) struct Located {
 /// What a file holds.
 #[derive(Debug, Default)]
 pub(super) struct Parsed {
+    /// Which objects count.
+    pub(super) selection: Arc<Selection>,
     pub(super) objects: Vec<Located>,
     pub(super) problems: Vec<Problem>,
 }
@@ -40,6 +51,8 @@ impl Object {
             Self::Service(spec) => ("Service", &spec.key),
             Self::Slice(spec) => ("EndpointSlice", &spec.key),
             Self::ConfigMap(spec) => ("ConfigMap", &spec.key),
+            Self::Node(key, _) => ("Node", key),
+            Self::ServiceCidr(key, _) => ("ServiceCIDR", key),
         }
     }
 }
@@ -58,11 +71,15 @@ impl Parsed {
             ("", _) => self.problems.push(place.field_problem(Severity::Error, missing("apiVersion"))),
             ("v1", "Service") => self.service(value, &place),
             ("v1", "ConfigMap") => self.config_map(value, &place),
+            ("v1", "Node") => self.node(value, &place),
             ("discovery.k8s.io/v1", "EndpointSlice") => self.slice(value, &place),
+            ("networking.k8s.io/v1", "ServiceCIDR") => self.service_cidr(value, &place),
             ("v1", "List") => self.list(value, &place, None),
             ("v1", "ServiceList") => self.list(value, &place, Some("Service")),
             ("v1", "ConfigMapList") => self.list(value, &place, Some("ConfigMap")),
+            ("v1", "NodeList") => self.list(value, &place, Some("Node")),
             ("discovery.k8s.io/v1", "EndpointSliceList") => self.list(value, &place, Some("EndpointSlice")),
+            ("networking.k8s.io/v1", "ServiceCIDRList") => self.list(value, &place, Some("ServiceCIDR")),
             (other, "EndpointSlice") => {
                 let message = format!("{other} is not supported; use discovery.k8s.io/v1");
                 let problem = FieldProblem { field: "apiVersion".to_owned(), message };
@@ -108,7 +125,7 @@ impl Parsed {
     fn service(&mut self, value: Value, place: &Place) {
         let Some(object) = self.typed::<Service>(value, place) else { return };
         let mut warnings = Vec::new();
-        let converted = convert::service(&object, &mut warnings);
+        let converted = convert::service(&object, &self.selection, &mut warnings);
         self.add(converted, warnings, place, |spec| Object::Service(Arc::new(spec)));
     }
 
@@ -123,6 +140,24 @@ impl Parsed {
         let Some(object) = self.typed::<ConfigMap>(value, place) else { return };
         let converted = convert::config_map(object).map(Converted::Taken);
         self.add(converted, Vec::new(), place, |spec| Object::ConfigMap(Arc::new(spec)));
+    }
+
+    fn node(&mut self, value: Value, place: &Place) {
+        let Some(object) = self.typed::<Node>(value, place) else { return };
+        let converted = cluster_key(&object.metadata).and_then(|key| {
+            if key.name != self.selection.node {
+                return Ok(Converted::Ignored("it is another node"));
+            }
+            Ok(Converted::Taken((key, convert::node(&object)?)))
+        });
+        self.add(converted, Vec::new(), place, |(key, spec)| Object::Node(Arc::new(key), Arc::new(spec)));
+    }
+
+    fn service_cidr(&mut self, value: Value, place: &Place) {
+        let Some(object) = self.typed::<ServiceCIDR>(value, place) else { return };
+        let converted =
+            cluster_key(&object.metadata).and_then(|key| Ok(Converted::Taken((key, convert::service_cidr(&object)?))));
+        self.add(converted, Vec::new(), place, |(key, ranges)| Object::ServiceCidr(Arc::new(key), Arc::new(ranges)));
     }
 
     fn typed<T: DeserializeOwned>(&mut self, value: Value, place: &Place) -> Option<T> {
@@ -152,6 +187,12 @@ impl Parsed {
     }
 }
 
+/// The name of an object that belongs to no namespace.
+fn cluster_key(meta: &ObjectMeta) -> Result<ObjectKey, FieldProblem> {
+    let name = meta.name.clone().filter(|name| !name.is_empty()).ok_or_else(|| missing("metadata.name"))?;
+    Ok(ObjectKey { namespace: String::new(), name })
+}
+
 fn missing(field: &str) -> FieldProblem {
     FieldProblem { field: field.to_owned(), message: "required".to_owned() }
 }
@@ -161,6 +202,7 @@ fn describe(kind: &str, value: &Value) -> String {
     let meta = |name: &str| value.get("metadata").and_then(|meta| meta.get(name)).and_then(Value::as_str);
     let kind = if kind.is_empty() { "object" } else { kind };
     match meta("name") {
+        Some(name) if CLUSTER_SCOPED.contains(&kind) => format!("{kind} {name}"),
         Some(name) => format!("{kind} {}/{name}", meta("namespace").unwrap_or(DEFAULT_NAMESPACE)),
         None => kind.to_owned(),
     }

@@ -2,6 +2,7 @@
 
 mod reading;
 mod storm;
+mod surroundings;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -70,6 +71,8 @@ fn brief(event: &Event) -> String {
             format!("slice {} {}", spec.key.name, list(addresses))
         }
         Event::SliceGone(ObjectKey { name, .. }) => format!("slice gone {name}"),
+        Event::Node(node) => format!("node {:?}", node.as_ref().map(|node| &node.zone)),
+        Event::ServiceCidrs(cidrs) => format!("ranges {cidrs:?}"),
         Event::Replace { services, slices } => {
             let services = services.iter().map(|spec| format!("{}:{}", spec.key.name, spec.ports[0].port)).collect();
             format!("all [{}] [{}]", list(services), list(slices.iter().map(|spec| spec.key.name.clone()).collect()))

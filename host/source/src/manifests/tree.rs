@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::document;
 use super::object::{Located, Parsed};
 use super::problem::{Place, Problem, Severity};
 use super::scan::{Scan, Stamp, scan};
+use crate::convert::Selection;
 
 /// Largest manifest that is read. A list of 100 000 Services with their slices is about 110 MB.
 const MAX_FILE_BYTES: u64 = 1 << 30;
@@ -17,6 +19,7 @@ const MAX_FILE_BYTES: u64 = 1 << 30;
 #[derive(Debug)]
 pub(super) struct Tree {
     paths: Vec<PathBuf>,
+    selection: Arc<Selection>,
     files: BTreeMap<PathBuf, ManifestFile>,
     seen: Scan,
 }
@@ -32,8 +35,8 @@ struct ManifestFile {
 
 impl Tree {
     /// Nothing read yet.
-    pub(super) fn new(paths: Vec<PathBuf>) -> Self {
-        Self { paths, files: BTreeMap::new(), seen: Scan::default() }
+    pub(super) fn new(paths: Vec<PathBuf>, selection: Selection) -> Self {
+        Self { paths, selection: Arc::new(selection), files: BTreeMap::new(), seen: Scan::default() }
     }
 
     /// Reads what is new or changed, and forgets what is gone. Returns whether any of that happened.
@@ -87,11 +90,11 @@ impl Tree {
         }
         let held = known.map_or(&[][..], |file| &file.parsed.objects);
         let (stamp, mut parsed) = match open(path) {
-            Ok((stamp, text)) => (Some(stamp), parse(path, &text, held)),
+            Ok((stamp, text)) => (Some(stamp), parse(path, &text, held, self.selection.clone())),
             Err(error) if error.kind() == io::ErrorKind::NotFound => return self.files.remove(path).is_some(),
             Err(error) => {
                 let problem = Problem::of_file(Severity::Error, path, error);
-                (None, Parsed { objects: Vec::new(), problems: vec![problem] })
+                (None, Parsed { problems: vec![problem], ..Parsed::default() })
             }
         };
         if parsed.has_errors() {
@@ -110,8 +113,8 @@ fn keep(held: &[Located], parsed: &mut Parsed) {
     parsed.objects.extend(kept);
 }
 
-fn parse(path: &Path, text: &str, held: &[Located]) -> Parsed {
-    let mut parsed = Parsed::default();
+fn parse(path: &Path, text: &str, held: &[Located], selection: Arc<Selection>) -> Parsed {
+    let mut parsed = Parsed { selection, ..Parsed::default() };
     if text.trim().is_empty() && !held.is_empty() {
         let message = "empty; what it held stays until the file is deleted or has content again";
         parsed.problems.push(Problem::of_file(Severity::Error, path, message));

@@ -5,7 +5,8 @@ use std::collections::btree_map::Entry;
 use std::path::Path;
 use std::sync::Arc;
 
-use weir_model::{Event, ObjectKey, ServiceSpec, SliceKey, SliceSpec};
+use ipnet::IpNet;
+use weir_model::{Event, NodeSpec, ObjectKey, ServiceSpec, SliceKey, SliceSpec};
 
 use super::object::{Located, Object};
 use super::problem::{Place, Problem, Severity};
@@ -18,6 +19,9 @@ pub(super) struct Union {
     pub(super) services: BTreeMap<ObjectKey, Arc<ServiceSpec>>,
     pub(super) slices: BTreeMap<SliceKey, Arc<SliceSpec>>,
     pub(super) config_maps: BTreeMap<ObjectKey, Arc<ConfigMapSpec>>,
+    pub(super) node: Option<Arc<NodeSpec>>,
+    /// Those of all ServiceCIDRs, in order of name.
+    pub(super) service_cidrs: BTreeMap<ObjectKey, Arc<Vec<IpNet>>>,
     /// Objects that lost against an earlier one of the same name.
     pub(super) duplicates: Vec<Problem>,
 }
@@ -39,8 +43,23 @@ impl Union {
         union
     }
 
-    /// Everything, as one event.
-    pub(super) fn complete(&self) -> Event {
+    /// Everything. What tells the meaning of slices comes before them.
+    pub(super) fn complete(&self) -> Vec<Event> {
+        let mut events = Vec::new();
+        events.extend(self.node.as_ref().map(|node| Event::Node(Some((**node).clone()))));
+        if !self.service_cidrs.is_empty() {
+            events.push(Event::ServiceCidrs(self.ranges()));
+        }
+        events.push(self.list());
+        events
+    }
+
+    /// The ranges of all ServiceCIDRs.
+    pub(super) fn ranges(&self) -> Vec<IpNet> {
+        self.service_cidrs.values().flat_map(|ranges| ranges.iter().copied()).collect()
+    }
+
+    fn list(&self) -> Event {
         Event::Replace {
             services: self.services.values().map(|spec| (**spec).clone()).collect(),
             slices: self.slices.values().map(|spec| (**spec).clone()).collect(),
@@ -51,6 +70,17 @@ impl Union {
     /// from one name to another is never missing.
     pub(super) fn changes_to(&self, new: &Self) -> Vec<Event> {
         let mut events = Vec::new();
+        if self.ranges() != new.ranges() {
+            events.push(Event::ServiceCidrs(new.ranges()));
+        }
+        if self.node != new.node {
+            events.push(Event::Node(new.node.as_deref().cloned()));
+            let zone = |union: &Self| union.node.as_ref().map(|node| node.zone.clone()).unwrap_or_default();
+            if zone(self) != zone(new) {
+                events.push(new.list());
+                return events;
+            }
+        }
         events.extend(changed(&self.services, &new.services).map(|spec| Event::Service(spec.clone())));
         events.extend(changed(&self.slices, &new.slices).map(|spec| Event::Slice(spec.clone())));
         events.extend(gone(&self.slices, &new.slices).map(|key| Event::SliceGone(key.clone())));
@@ -63,6 +93,8 @@ impl Union {
             Object::Service(spec) => drop(self.services.insert(spec.key.clone(), spec.clone())),
             Object::Slice(spec) => drop(self.slices.insert(spec.key.clone(), spec.clone())),
             Object::ConfigMap(spec) => drop(self.config_maps.insert(spec.key.clone(), spec.clone())),
+            Object::Node(_, spec) => self.node = Some(spec.clone()),
+            Object::ServiceCidr(key, ranges) => drop(self.service_cidrs.insert((**key).clone(), ranges.clone())),
         }
     }
 }

@@ -17,6 +17,7 @@ use weir_model::Event;
 
 use super::scan::Stamp;
 use super::{Changes, Manifests, Problem};
+use crate::Selection;
 
 /// How long the files must be quiet before they are read: whoever writes several, or one in pieces, is done.
 const QUIET: Duration = Duration::from_millis(50);
@@ -31,15 +32,19 @@ const POLL: Duration = Duration::from_secs(10);
 /// The same while notifications do not work, or while a path is missing.
 const FAST_POLL: Duration = Duration::from_secs(1);
 
-/// Reads the manifests at `paths` and follows them, on a thread of its own, until the receiver of `events`
+/// Reads the manifests at `paths`, as far as `selection` takes them, and follows them, on a thread of its own, until the receiver of `events`
 /// is gone. The first event is a complete list and comes once every path could be read; afterwards come
 /// single objects. Problems are logged when they arise.
 ///
 /// # Errors
 /// When no thread can be started.
-pub fn watch(paths: Vec<PathBuf>, events: tokio::sync::mpsc::Sender<Event>) -> io::Result<JoinHandle<()>> {
+pub fn watch(
+    paths: Vec<PathBuf>,
+    selection: Selection,
+    events: tokio::sync::mpsc::Sender<Event>,
+) -> io::Result<JoinHandle<()>> {
     thread::Builder::new().name("manifests".to_owned()).spawn(move || {
-        let mut manifests = Manifests::new(paths);
+        let mut manifests = Manifests::new(paths, selection);
         let mut notifier = Notifier::new();
         while !events.is_closed() {
             let Changes { events: changes, problems } = manifests.refresh();

@@ -5,10 +5,16 @@ use std::os::unix::fs::symlink;
 use std::time::Instant;
 
 use super::*;
-use crate::{Loaded, Manifests, Severity};
+use crate::{Loaded, Manifests, Selection, Severity};
+
+/// The complete list, where there is nothing else.
+fn only_list(loaded: Loaded) -> weir_model::Event {
+    let [event] = <[_; 1]>::try_from(loaded.into_events()).expect("Services and slices only");
+    event
+}
 
 fn load(directory: &Directory) -> Loaded {
-    Manifests::load(std::slice::from_ref(&directory.0))
+    Manifests::load(std::slice::from_ref(&directory.0), &Selection::default())
 }
 
 /// The problems, with the directory left out.
@@ -42,7 +48,7 @@ fn many_documents_and_kinds() {
     let [settings] = &loaded.config_maps[..] else { panic!("{:?}", loaded.config_maps) };
     assert_eq!((&settings.data["a"][..], &settings.binary_data["c"][..]), ("b", &[0, 1][..]));
     assert_eq!(settings.labels["weir.proxy/policy"], "true");
-    assert_eq!(brief(&loaded.into_event()), "all [web:80] [web-1]");
+    assert_eq!(brief(&only_list(loaded)), "all [web:80] [web-1]");
 }
 
 #[test]
@@ -58,7 +64,7 @@ fn lists_and_json() {
     directory.write("flow.yml", r#"{"apiVersion": "v1", "kind": "Service", "metadata": {"name": "c"}, "spec": {"clusterIP": "10.0.0.3", "ports": [{"port": 3}]}}"#);
     let loaded = load(&directory);
     assert_eq!(problems(&directory, &loaded), [""; 0]);
-    assert_eq!(brief(&loaded.into_event()), "all [a:1 b:2 c:3] [b-1]");
+    assert_eq!(brief(&only_list(loaded)), "all [a:1 b:2 c:3] [b-1]");
 }
 
 /// One object of a list.
@@ -134,7 +140,10 @@ fn old_kinds_are_told_what_to_use() {
 /// The examples are the first manifests anybody sees: nothing about them may need a remark.
 #[test]
 fn the_examples_load() {
-    let loaded = Manifests::load(&[PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples"))]);
+    let loaded = Manifests::load(
+        &[PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples"))],
+        &Selection::default(),
+    );
     assert_eq!(loaded.problems, []);
     assert!(names(&loaded).contains(&"my-nginx"), "{:?}", names(&loaded));
     for slice in &loaded.slices {
@@ -155,7 +164,7 @@ fn the_first_of_two_with_the_same_name_wins() {
             "b.yaml, document 1 (Service default/web): ignored: a.yaml, document 1 defines it already",
         ]
     );
-    assert_eq!(brief(&loaded.into_event()), "all [web:1] []");
+    assert_eq!(brief(&only_list(loaded)), "all [web:1] []");
 }
 
 #[test]
@@ -174,7 +183,7 @@ fn which_files_are_read() {
     assert_eq!((names(&loaded), problems(&directory, &loaded)), (vec!["a"], Vec::new()));
 
     // A file that is named is read whatever it is called.
-    let named = Manifests::load(&[directory.path("d.yaml.bak"), directory.path("below/a.yml")]);
+    let named = Manifests::load(&[directory.path("d.yaml.bak"), directory.path("below/a.yml")], &Selection::default());
     assert_eq!(names(&named), ["a", "d"]);
 }
 
@@ -183,7 +192,10 @@ fn paths_that_cannot_be_read_are_problems() {
     let directory = Directory::new();
     directory.write("latin1.yaml", "");
     fs::write(directory.path("latin1.yaml"), b"name: caf\xe9\n").expect("written");
-    let loaded = Manifests::load(&[directory.0.clone(), directory.path("none.yaml"), PathBuf::from("/dev/null")]);
+    let loaded = Manifests::load(
+        &[directory.0.clone(), directory.path("none.yaml"), PathBuf::from("/dev/null")],
+        &Selection::default(),
+    );
     let seen = problems(&directory, &loaded);
     assert_eq!(seen.len(), 3, "{seen:?}");
     assert_eq!(seen[0], "/dev/null: not a regular file");
@@ -252,7 +264,7 @@ fn a_big_cluster_loads() {
         println!("{file}: {} MB in {:?}", text.len() / 1_000_000, start.elapsed());
         assert_eq!(problems(&directory, &loaded), [""; 0]);
         assert_eq!((loaded.services.len(), loaded.slices.len()), (SERVICES, SERVICES));
-        results.push(loaded.into_event());
+        results.push(only_list(loaded));
     }
     assert!(results[0] == results[1] && results[1] == results[2], "the same objects however they are written");
 }

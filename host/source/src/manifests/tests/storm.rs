@@ -10,7 +10,7 @@ use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::mpsc::{Receiver, channel};
 
 use super::*;
-use crate::{Manifests, watch};
+use crate::{Manifests, Selection, watch};
 
 /// Longest an event may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -24,7 +24,7 @@ struct Watched(Receiver<Event>);
 impl Watched {
     fn new(path: impl AsRef<Path>) -> Self {
         let (sender, receiver) = channel(64);
-        watch(vec![path.as_ref().to_owned()], sender).expect("a thread");
+        watch(vec![path.as_ref().to_owned()], Selection::default(), sender).expect("a thread");
         Self(receiver)
     }
 
@@ -152,7 +152,7 @@ fn a_file_that_goes_bad_keeps_its_last_good_version() {
 fn problems_are_told_once() {
     let directory = Directory::new();
     directory.write("a.yaml", &service("a", 0));
-    let mut manifests = Manifests::new(vec![directory.0.clone()]);
+    let mut manifests = Manifests::new(vec![directory.0.clone()], Selection::default());
     assert_eq!(manifests.refresh().problems.len(), 1);
     // Fresh files are read again, and say the same again.
     for _ in 0..3 {
@@ -170,7 +170,7 @@ fn problems_are_told_once() {
 #[test]
 fn changes_faster_than_time_stamps_are_seen() {
     let directory = Directory::new();
-    let mut manifests = Manifests::new(vec![directory.0.clone()]);
+    let mut manifests = Manifests::new(vec![directory.0.clone()], Selection::default());
     manifests.refresh();
     for round in 0..500 {
         let port = 1000 + round;
@@ -277,6 +277,7 @@ fn events_add_up_in_a_storm() {
                 Event::SliceGone(key) => {
                     assert!(seen.remove(&format!("slice {key}")).is_some(), "{key} was never there");
                 }
+                Event::Node(_) | Event::ServiceCidrs(_) => panic!("there is none"),
                 Event::Replace { .. } => panic!("the complete list comes once"),
             }
         }
