@@ -256,7 +256,12 @@ impl Lab {
             destination: call.target,
             mark: 0,
         };
-        let env = Env { local_addresses: self.local_addresses.iter().copied().collect(), ..Env::default() };
+        let env = Env {
+            local_addresses: self.local_addresses.iter().copied().collect(),
+            // The testbed names a pod's link after it.
+            interface: if host.name() == "outside" { "eth0".to_owned() } else { host.name().to_owned() },
+            ..Env::default()
+        };
         let outcomes = simulate(&ruleset, &packet, &env)?;
         let endings = outcomes.iter().map(|outcome| {
             let share = outcome.share.count as f64 / outcome.share.of as f64;
