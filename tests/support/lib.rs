@@ -4,3 +4,4 @@ pub mod cases;
 pub mod conformance;
 pub mod lab;
 pub mod policies;
+pub mod requests;
