@@ -30,6 +30,7 @@ demo: setup ## a small node out of network namespaces, real connections through 
 
 test: setup-tests ## every test; REQUIRE_NETNS=1 makes a machine without namespaces a failure
 	@mkdir -p $(TARGET_DIR)
+	@scripts/deploy-tools.sh $(TARGET_DIR)/deploy-tools || true
 	@status=0; env -u CASES $(CARGO) test --workspace --no-fail-fast 2>&1 | tee $(TEST_LOG) || status=$$?; \
 	awk -f scripts/test-summary.awk $(TEST_LOG); \
 	exit $$status
