@@ -166,7 +166,9 @@ fn versions_are_swapped_live_and_bad_ones_change_nothing() {
     daemon.deliver(artifact("mine", b"not a component".to_vec()));
     let (reason, _) = daemon.wait_for_refusal("mine");
     assert_eq!(reason, "compile");
-    daemon.deliver(artifact("mine", weir_bad_guests::DECLARED_ERROR.to_vec()));
+    let settings = r#"{"by-planet": {}}"#.to_owned();
+    let component = built_in("weighted");
+    daemon.deliver(Delivery::Set(Artifact { name: "mine".to_owned(), component, settings, ..Artifact::default() }));
     let start = Instant::now();
     while daemon.board.snapshot()["mine"].refused < 2 {
         assert!(start.elapsed() < PATIENCE);
