@@ -114,6 +114,17 @@ impl<D: Dataplane> Pipeline<D> {
         }
     }
 
+    /// Looks whether the kernel may hold something else than what was programmed; if so, the next [`Pipeline::sync`]
+    /// compares all of it, and mends it.
+    ///
+    /// # Errors
+    /// When the kernel cannot be asked.
+    pub fn audit(&mut self) -> std::io::Result<bool> {
+        let untouched = self.dataplane.is_untouched()?;
+        self.trusted &= untouched;
+        Ok(untouched)
+    }
+
     /// Tries a new policy, or a new version of one, on the Services it decides, and lets it decide them from the next
     /// [`Pipeline::sync`] on. Returns how many they are.
     ///

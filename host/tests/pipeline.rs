@@ -23,6 +23,8 @@ struct Moody {
     loses: Vec<bool>,
     /// The next commits fail before anything is sent.
     fails: usize,
+    /// Whether somebody else was at the rules since the last audit.
+    touched: bool,
 }
 
 impl Dataplane for Moody {
@@ -55,6 +57,10 @@ impl Dataplane for Moody {
 
     fn dump(&mut self) -> Result<Ruleset, DumpError> {
         self.memory.dump()
+    }
+
+    fn is_untouched(&mut self) -> io::Result<bool> {
+        Ok(!std::mem::take(&mut self.touched))
     }
 }
 
@@ -174,4 +180,23 @@ fn rules_somebody_changed_are_mended_at_start() {
     let outcome = second.sync().expect("a sync");
     rules(&mut second);
     assert!(outcome.transaction.element_count() == 0, "elements that were right are not sent again");
+}
+
+/// The same while it runs, where the kernel lets others at the tables: an audit finds out.
+#[test]
+fn rules_somebody_changed_are_mended_after_an_audit() {
+    let mut pipeline = pipeline(Moody::default());
+    apply(&mut pipeline, &[(1, 1), (2, 2)]);
+    pipeline.sync().expect("a first sync");
+    assert!(pipeline.audit().expect("an answer"), "nobody was there");
+    assert!(pipeline.sync().expect("a sync").transaction.is_empty());
+
+    let mut present = pipeline.dataplane().dump().expect("rules");
+    let table = present.tables.get_mut(&Family::V4).expect("a table");
+    table.chains.get_mut("services").expect("a chain").rules.clear();
+    *pipeline.dataplane() = Moody { memory: Memory::new(present), touched: true, ..Moody::default() };
+    assert!(!pipeline.audit().expect("an answer"));
+    assert!(!pipeline.sync().expect("a sync").transaction.is_empty());
+    rules(&mut pipeline);
+    assert!(pipeline.audit().expect("an answer"));
 }

@@ -61,6 +61,9 @@ pub struct Kernel {
     options: Options,
     /// Whether the kernel knows ownership that persists; found out when first needed.
     ownership: Option<bool>,
+    /// The generation of all rules at the last [`Dataplane::is_untouched`], and how often this one committed since:
+    /// each commit that changes something, by anybody, raises the generation by one.
+    seen: Option<(u32, u32)>,
 }
 
 impl Kernel {
@@ -82,7 +85,7 @@ impl Kernel {
             Some(libc::EPERM) => OpenError::Permission,
             _ => OpenError::Unsupported(error),
         })?;
-        Ok(Self { channel, options, ownership: None })
+        Ok(Self { channel, options, ownership: None, seen: None })
     }
 
     /// The number of the present state of all rules in the network namespace. Every commit, by anybody to any
@@ -186,7 +189,14 @@ impl Dataplane for Kernel {
         self.channel.reserve(messages.saturating_add(2));
         let answers = self.channel.transact(batch.bytes()).map_err(CommitError::Send)?;
         match judge(batch.begin(), messages, &answers) {
-            Outcome::Applied => Ok(Receipt { bytes: batch.bytes().len(), messages: batch.messages() }),
+            Outcome::Applied => {
+                // A table that is there already is no change.
+                let changes = transaction.ops.iter().any(|op| !matches!(op, Op::AddTable(_)));
+                if let (Some((_, commits)), true) = (&mut self.seen, changes) {
+                    *commits = commits.wrapping_add(1);
+                }
+                Ok(Receipt { bytes: batch.bytes().len(), messages: batch.messages() })
+            }
             Outcome::Rejected(frame) => Err(self.rejected(transaction, &batch, &frame)),
             Outcome::Refused(frame) => Err(CommitError::Refused(io::Error::from_raw_os_error(frame.errno))),
             Outcome::Unknown(why) => Err(CommitError::Unknown(why)),
@@ -195,6 +205,23 @@ impl Dataplane for Kernel {
 
     fn dump(&mut self) -> Result<Ruleset, DumpError> {
         dump(&mut self.channel)
+    }
+
+    /// Either nobody committed anything to any table since the last call, or both tables are this socket's own, so
+    /// that nobody could have changed them.
+    fn is_untouched(&mut self) -> io::Result<bool> {
+        let generation = self.channel.generation()?;
+        let before = self.seen.replace((generation, 0));
+        if before.is_some_and(|(seen, commits)| seen.wrapping_add(commits) == generation) {
+            return Ok(true);
+        }
+        for family in Family::ALL {
+            let state = table_state(&mut self.channel, family)?;
+            if state.and_then(|table| table.owner) != Some(self.channel.port()) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 }
 

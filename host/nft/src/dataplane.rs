@@ -75,4 +75,11 @@ pub trait Dataplane {
     /// # Errors
     /// See [`DumpError`].
     fn dump(&mut self) -> Result<Ruleset, DumpError>;
+
+    /// Whether what was committed last is sure to be there still. Cheap, whatever the number of rules; `false` says
+    /// that only a dump can tell.
+    ///
+    /// # Errors
+    /// When the kernel cannot be asked.
+    fn is_untouched(&mut self) -> std::io::Result<bool>;
 }

@@ -14,6 +14,12 @@ pub(crate) const TESTS: &[Test] = &[
     ("flush_ruleset_spares_owned_tables", Needs::NftAndOwners, flush_ruleset_spares_owned_tables),
     ("a_table_without_an_owner_is_taken_as_it_is", Needs::Kernel, a_table_without_an_owner_is_taken_as_it_is),
     ("a_removed_table_can_be_made_again", Needs::Kernel, a_removed_table_can_be_made_again),
+    ("foreign_commits_are_noticed", Needs::Nft, foreign_commits_are_noticed),
+    (
+        "owned_tables_are_untouched_whatever_others_do",
+        Needs::NftAndOwners,
+        owned_tables_are_untouched_whatever_others_do,
+    ),
 ];
 
 fn add_tables() -> Transaction {
@@ -89,4 +95,34 @@ fn a_removed_table_can_be_made_again() {
     kernel.commit(&again).unwrap();
     assert_eq!(kernel.dump().unwrap(), wanted);
     assert_eq!(is_owned(), kernel_has_persistent_owners());
+}
+
+/// Whoever cannot own the tables finds out from the generation number that somebody was at the rules.
+fn foreign_commits_are_noticed() {
+    let plain = Options { own_tables: false, ..Options::default() };
+    let mut kernel = Kernel::open_with(plain).unwrap();
+    kernel.commit(&creation(&everything_everywhere())).unwrap();
+    assert!(!kernel.is_untouched().unwrap(), "nothing is known before the first look");
+    assert!(kernel.is_untouched().unwrap());
+    for n in 1..=3 {
+        let mut elements = weir_nft::Elements::new(weir_nft::SetName::ClusterIps, Family::V4);
+        elements.push(weir_nft::ElementKey::new().address([10, 99, 0, n].into()).as_bytes(), &[]);
+        let ops = vec![Op::AddTable(Family::V4), Op::AddElements(Family::V4, weir_nft::SetName::ClusterIps, elements)];
+        kernel.commit(&Transaction { ops }).unwrap();
+        kernel.commit(&add_tables()).unwrap();
+    }
+    assert!(kernel.is_untouched().unwrap(), "its own commits are no surprise");
+    nft(&["delete", "element", "ip", "weir", "cluster-ips", "{ 10.99.0.1 }"]);
+    assert!(!kernel.is_untouched().unwrap());
+    assert!(kernel.is_untouched().unwrap(), "told once");
+}
+
+fn owned_tables_are_untouched_whatever_others_do() {
+    let mut kernel = Kernel::open().unwrap();
+    kernel.commit(&creation(&everything_everywhere())).unwrap();
+    for _ in 0..3 {
+        assert!(kernel.is_untouched().unwrap());
+        nft(&["add", "table", "ip", "somebody-elses"]);
+        nft(&["delete", "table", "ip", "somebody-elses"]);
+    }
 }
