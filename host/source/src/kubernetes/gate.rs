@@ -23,7 +23,7 @@ pub(super) struct Update {
 #[derive(Debug)]
 pub(super) enum Change {
     /// An object appeared or changed, or is listed again.
-    Applied(ObjectKey, Object),
+    Applied(ObjectKey, Box<Object>),
     /// An object is gone.
     Gone(ObjectKey),
     /// A list has ended, and all of it was told.
@@ -79,25 +79,14 @@ impl Gate {
     }
 
     /// Takes one update in and sends what follows from it.
-    pub(super) async fn take(&mut self, Update { kind, change }: Update) -> Result<(), Closed> {
-        match (kind, &change) {
-            (Kind::ServiceCidr, Change::Applied(key, Object::ServiceCidr(ranges))) => {
-                self.ranges.insert(key.clone(), ranges.clone());
-            }
-            (Kind::ServiceCidr, Change::Gone(key)) => drop(self.ranges.remove(key)),
-            _ => {}
+    pub(super) async fn take(&mut self, update: Update) -> Result<(), Closed> {
+        let Some(beginning) = &mut self.beginning else { return self.pass(update).await };
+        beginning.take(update, &mut self.ranges);
+        if beginning.listed.len() < Kind::ALL.len() {
+            return Ok(());
         }
-        match &mut self.beginning {
-            None => self.pass(kind, change).await,
-            Some(beginning) => {
-                beginning.take(kind, change);
-                if beginning.listed.len() < Kind::ALL.len() {
-                    return Ok(());
-                }
-                let beginning = self.beginning.take().unwrap_or_default();
-                self.open(beginning).await
-            }
-        }
+        let beginning = self.beginning.take().unwrap_or_default();
+        self.open(beginning).await
     }
 
     /// Hands on all that was held back. What tells the meaning of slices comes before them, and policies come before
@@ -118,19 +107,40 @@ impl Gate {
     }
 
     /// Hands on one change.
-    async fn pass(&mut self, kind: Kind, change: Change) -> Result<(), Closed> {
-        match (kind, change) {
-            (_, Change::Applied(_, Object::Service(spec))) => self.send(Event::Service(spec)).await,
-            (Kind::Service, Change::Gone(key)) => self.send(Event::ServiceGone(key)).await,
-            (_, Change::Applied(_, Object::Slice(spec))) => self.send(Event::Slice(spec)).await,
-            (Kind::EndpointSlice, Change::Gone(key)) => self.send(Event::SliceGone(key)).await,
-            (_, Change::Applied(_, Object::Node(node))) => self.node(Some(node)).await,
-            (Kind::Node, Change::Gone(_)) => self.node(None).await,
-            (_, Change::Applied(_, Object::ConfigMap(spec))) => self.say(ConfigMapEvent::Applied(spec)).await,
-            (Kind::ConfigMap, Change::Gone(key)) => self.say(ConfigMapEvent::Gone(key)).await,
-            (Kind::ConfigMap, Change::Listed) => self.say(ConfigMapEvent::Listed).await,
-            (Kind::ServiceCidr, _) | (_, Change::Applied(_, Object::ServiceCidr(_))) => self.cidrs().await,
-            (Kind::Service | Kind::EndpointSlice | Kind::Node, Change::Listed) => Ok(()),
+    async fn pass(&mut self, Update { kind, change }: Update) -> Result<(), Closed> {
+        match change {
+            Change::Applied(key, object) => match *object {
+                Object::Service(spec) => self.send(Event::Service(spec)).await,
+                Object::Slice(spec) => self.send(Event::Slice(spec)).await,
+                Object::Node(node) => self.node(Some(node)).await,
+                Object::ServiceCidr(ranges) => {
+                    self.ranges.insert(key, ranges);
+                    self.cidrs().await
+                }
+                Object::ConfigMap(spec) => {
+                    self.tell(ConfigMapEvent::Applied(spec)).await;
+                    Ok(())
+                }
+            },
+            Change::Gone(key) => match kind {
+                Kind::Service => self.send(Event::ServiceGone(key)).await,
+                Kind::EndpointSlice => self.send(Event::SliceGone(key)).await,
+                Kind::Node => self.node(None).await,
+                Kind::ServiceCidr => {
+                    self.ranges.remove(&key);
+                    self.cidrs().await
+                }
+                Kind::ConfigMap => {
+                    self.tell(ConfigMapEvent::Gone(key)).await;
+                    Ok(())
+                }
+            },
+            Change::Listed => {
+                if kind == Kind::ConfigMap {
+                    self.tell(ConfigMapEvent::Listed).await;
+                }
+                Ok(())
+            }
         }
     }
 
@@ -162,11 +172,6 @@ impl Gate {
         self.events.send(event).await.map_err(|_| Closed)
     }
 
-    async fn say(&self, event: ConfigMapEvent) -> Result<(), Closed> {
-        self.tell(event).await;
-        Ok(())
-    }
-
     /// Services are served even where nobody cares for policies.
     async fn tell(&self, event: ConfigMapEvent) {
         let _ = self.config_maps.send(event).await;
@@ -174,19 +179,24 @@ impl Gate {
 }
 
 impl Beginning {
-    fn take(&mut self, kind: Kind, change: Change) {
-        match (kind, change) {
-            (_, Change::Listed) => drop(self.listed.insert(kind)),
-            (_, Change::Applied(key, Object::Service(spec))) => drop(self.services.insert(key, spec)),
-            (Kind::Service, Change::Gone(key)) => drop(self.services.remove(&key)),
-            (_, Change::Applied(key, Object::Slice(spec))) => drop(self.slices.insert(key, spec)),
-            (Kind::EndpointSlice, Change::Gone(key)) => drop(self.slices.remove(&key)),
-            (_, Change::Applied(_, Object::Node(node))) => self.node = Some(node),
-            (Kind::Node, Change::Gone(_)) => self.node = None,
-            (_, Change::Applied(key, Object::ConfigMap(spec))) => drop(self.config_maps.insert(key, spec)),
-            (Kind::ConfigMap, Change::Gone(key)) => drop(self.config_maps.remove(&key)),
-            // The gate itself keeps the ranges.
-            (Kind::ServiceCidr, Change::Gone(_)) | (_, Change::Applied(_, Object::ServiceCidr(_))) => {}
+    /// Takes one update in; `ranges` are those of the gate, which outlive the beginning.
+    fn take(&mut self, Update { kind, change }: Update, ranges: &mut BTreeMap<ObjectKey, Vec<IpNet>>) {
+        match change {
+            Change::Listed => drop(self.listed.insert(kind)),
+            Change::Applied(key, object) => match *object {
+                Object::Service(spec) => drop(self.services.insert(key, spec)),
+                Object::Slice(spec) => drop(self.slices.insert(key, spec)),
+                Object::Node(node) => self.node = Some(node),
+                Object::ServiceCidr(of_one) => drop(ranges.insert(key, of_one)),
+                Object::ConfigMap(spec) => drop(self.config_maps.insert(key, spec)),
+            },
+            Change::Gone(key) => match kind {
+                Kind::Service => drop(self.services.remove(&key)),
+                Kind::EndpointSlice => drop(self.slices.remove(&key)),
+                Kind::Node => self.node = None,
+                Kind::ServiceCidr => drop(ranges.remove(&key)),
+                Kind::ConfigMap => drop(self.config_maps.remove(&key)),
+            },
         }
     }
 }

@@ -218,7 +218,7 @@ impl Reflector {
         match read {
             Ok(Converted::Taken(object)) => {
                 self.known.insert(key.clone());
-                self.send(Change::Applied(key.clone(), object)).await?;
+                self.send(Change::Applied(key.clone(), Box::new(object))).await?;
                 Ok(Some(key))
             }
             Ok(Converted::Ignored(why)) => {
