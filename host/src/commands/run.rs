@@ -1,6 +1,8 @@
 //! `weir run`.
 
-use anyhow::Context;
+mod origin;
+
+use origin::Origin;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tracing::info;
@@ -15,9 +17,10 @@ use crate::runner::Runner;
 /// Events that may wait for the pipeline before the source has to.
 const BACKLOG: usize = 1024;
 
-/// Follows the manifests until told to stop.
+/// Follows the cluster, or manifests, until told to stop.
 pub(crate) fn run(args: &RunArgs) -> anyhow::Result<()> {
-    let config = args.input.node.load()?;
+    let config = args.node.load()?;
+    let origin = Origin::of(args)?;
     let identity = node::identity(&config);
     info!(node = %identity.name, zone = %identity.zone, config = %serde_json::to_string(&config)?, "starting");
     let kernel = Kernel::open()?;
@@ -28,8 +31,7 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     runtime.block_on(async {
         let (sender, events) = mpsc::channel(BACKLOG);
-        let paths = super::paths(args.input.manifests.as_ref(), &args.input.files);
-        weir_source::watch(paths, super::selection(&config), sender).context("cannot follow the manifests")?;
+        origin.follow(super::selection(&config), sender).await?;
         let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let stop = async {
             tokio::select! {

@@ -36,6 +36,18 @@ impl Default for Faults {
     }
 }
 
+impl Faults {
+    /// Holds back lists of that resource (`services`) by `delay`.
+    pub fn delay_list(&mut self, resource: &str, delay: Duration) {
+        self.list_delay.insert(resource.to_owned(), delay);
+    }
+
+    /// Answers requests of that resource with `code`.
+    pub fn refuse_kind(&mut self, resource: &str, code: u16) {
+        self.refuse_resource.insert(resource.to_owned(), code);
+    }
+}
+
 /// A request, as a role would have to allow it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Asked {
