@@ -12,6 +12,7 @@ mod answer;
 mod cluster;
 mod discovery;
 mod faults;
+mod protobuf;
 mod request;
 mod resources;
 mod selector;

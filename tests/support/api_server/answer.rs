@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::cluster::{Cluster, Path, path_of};
 use super::request::Target;
 use super::selector::Selector;
-use super::{discovery, watch};
+use super::{discovery, protobuf, watch};
 
 type Answer = Response<UnsyncBoxBody<Bytes, io::Error>>;
 
@@ -151,9 +151,7 @@ fn write(cluster: &Cluster, target: &Target, method: &Method, content: &str, bod
         let last = state.delete(&path(target)).ok_or_else(|| not_found(target))?;
         return Ok(whole(200, &last));
     }
-    // Server-side apply speaks YAML, of which JSON is a part.
-    let text = std::str::from_utf8(body).map_err(|error| (400, error.to_string()))?;
-    let sent: Value = serde_saphyr::from_str(text).map_err(|error| (400, error.to_string()))?;
+    let sent = parse(body)?;
     let before = state.objects.get(&path(target)).cloned();
     match *method {
         Method::POST => {
@@ -192,6 +190,15 @@ fn write(cluster: &Cluster, target: &Target, method: &Method, content: &str, bod
         }
         _ => Err((405, format!("{method} is not served"))),
     }
+}
+
+fn parse(body: &[u8]) -> Result<Value, Refusal> {
+    if protobuf::is(body) {
+        return protobuf::config_map(body).ok_or((415, "of protobuf only ConfigMaps are served".to_owned()));
+    }
+    // Server-side apply speaks YAML, of which JSON is a part.
+    let text = std::str::from_utf8(body).map_err(|error| (400, error.to_string()))?;
+    serde_saphyr::from_str(text).map_err(|error| (400, error.to_string()))
 }
 
 fn path(target: &Target) -> Path {
@@ -239,6 +246,7 @@ fn status(code: u16, message: &str) -> Answer {
         404 => "NotFound",
         409 => "AlreadyExists",
         410 => "Expired",
+        415 => "UnsupportedMediaType",
         429 => "TooManyRequests",
         503 => "ServiceUnavailable",
         _ => "BadRequest",
