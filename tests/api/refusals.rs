@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use weir_source::kubernetes::Timing;
-use weir_tests::api_server::{Asked, temporary};
+use weir_tests::api_server::{ApiServer, Asked, temporary};
 
 use crate::rig::{Rig, cluster, quick, selection, service};
 
@@ -110,7 +110,7 @@ fn a_new_token_is_read_when_the_old_one_is_refused() {
     let cluster = cluster();
     cluster.fault(|faults| faults.token = Some("one".to_owned()));
     let token = TokenFile::new("one");
-    let mut rig = Rig::start_as(&cluster, quick(), selection(), Some(token.path().to_owned()));
+    let mut rig = Rig::start_as(&cluster, quick(), selection(), Some(token.path()));
     rig.converges_on(&[("web", &["10.1.0.1"])]);
     rig.watched();
     for new in ["two", "three"] {
@@ -161,6 +161,25 @@ fn no_other_kind_may_be_absent() {
         cluster.fault(|faults| faults.refuse_resource.clear());
         rig.converges_on(&[("web", &["10.1.0.1"])]);
     }
+}
+
+/// By TLS, with the authority the kubeconfig names; any other server is not talked to.
+#[test]
+fn the_server_has_to_prove_who_it_is() {
+    let cluster = cluster();
+    let mut rig = Rig::start_on(&cluster, ApiServer::start_tls(&cluster).unwrap(), quick(), selection(), None);
+    rig.converges_on(&[("web", &["10.1.0.1"])]);
+
+    let (known, other) = (ApiServer::start_tls(&cluster).unwrap(), ApiServer::start_tls(&cluster).unwrap());
+    let kubeconfig = known.kubeconfig(None).unwrap();
+    let text = std::fs::read_to_string(kubeconfig.path()).unwrap().replace(&known.url(), &other.url());
+    std::fs::write(kubeconfig.path(), text).unwrap();
+    cluster.forget_asked();
+    let mut rig = Rig::start_by(&cluster, other, kubeconfig, quick(), selection());
+    std::thread::sleep(Duration::from_millis(500));
+    assert!(rig.events.try_recv().is_err(), "nothing is known");
+    let asked = cluster.asked();
+    assert!(asked.iter().all(|asked| asked.verb == "watch"), "only the first source asks: {asked:#?}");
 }
 
 /// Nobody is there at first.

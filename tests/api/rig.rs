@@ -1,5 +1,5 @@
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -61,10 +61,32 @@ impl Rig {
         cluster: &Arc<Cluster>,
         timing: Timing,
         selection: Selection,
-        token_file: Option<PathBuf>,
+        token_file: Option<&Path>,
     ) -> Self {
         let server = ApiServer::start(cluster).unwrap();
-        let kubeconfig = server.kubeconfig(token_file.as_deref()).unwrap();
+        Self::start_on(cluster, server, timing, selection, token_file)
+    }
+
+    /// The same on a server that is there.
+    pub(crate) fn start_on(
+        cluster: &Arc<Cluster>,
+        server: ApiServer,
+        timing: Timing,
+        selection: Selection,
+        token_file: Option<&Path>,
+    ) -> Self {
+        let kubeconfig = server.kubeconfig(token_file).unwrap();
+        Self::start_by(cluster, server, kubeconfig, timing, selection)
+    }
+
+    /// The same by that kubeconfig.
+    pub(crate) fn start_by(
+        cluster: &Arc<Cluster>,
+        server: ApiServer,
+        kubeconfig: Kubeconfig,
+        timing: Timing,
+        selection: Selection,
+    ) -> Self {
         let access = Access { kubeconfig: Some(kubeconfig.path().to_owned()), server: None };
         let health = SourceHealth::default();
         let node = NodeIdentity { name: selection.node.clone(), ..NodeIdentity::default() };

@@ -33,6 +33,8 @@ fn main() -> ExitCode {
         trial("a_gap_with_a_forgotten_past", trouble::a_gap_with_a_forgotten_past),
         trial("late_slices_take_nothing_away", trouble::late_slices_take_nothing_away),
         trial("work_after_restarting_kube_proxy", trouble::work_after_restarting_kube_proxy),
+        trial("what_went_while_nobody_looked_is_gone", trouble::what_went_while_nobody_looked_is_gone),
+        trial("connections_that_die_silently_are_replaced", trouble::connections_that_die_silently_are_replaced),
         trial("a_storm_of_changes_breaks_nothing", trouble::a_storm_of_changes_breaks_nothing),
         trial("an_overloaded_apiserver_breaks_nothing", trouble::an_overloaded_apiserver_breaks_nothing),
     ];

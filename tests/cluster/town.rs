@@ -4,6 +4,11 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::mpsc::{self, Receiver};
+use weir_model::Event;
+use weir_source::Selection;
+use weir_source::kubernetes::{Access, Options, SourceHealth, Timing, watch};
 use weir_testbed::{Call, Failure, Host, Layout, Listen, Node, Probe, Server, Tally};
 use weir_tests::api_server::{ApiServer, Cluster, Kubeconfig};
 
@@ -77,6 +82,46 @@ impl Town {
     /// What the daemon said so far.
     pub(crate) fn log(&self) -> String {
         self.daemon.as_ref().map(Daemon::log).unwrap_or_default()
+    }
+
+    /// A source of its own beside the daemon's, on the node.
+    pub(crate) fn follow(&self, timing: Timing) -> (Runtime, Receiver<Event>) {
+        let (sender, events) = mpsc::channel(1024);
+        let (config_maps, _) = mpsc::channel(1);
+        let selection = Selection { node: NODE.to_owned(), ..Selection::default() };
+        let options =
+            Options { selection, namespace: "weir-system".to_owned(), timing, health: SourceHealth::default() };
+        let access = Access { kubeconfig: Some(self.kubeconfig.path().to_owned()), server: None };
+        // Its threads, and with them its sockets, are the node's.
+        let runtime = self.node.kernel().run(|| Builder::new_multi_thread().worker_threads(1).enable_all().build());
+        let runtime = runtime.unwrap();
+        runtime.spawn(watch(access, options, sender, config_maps));
+        (runtime, events)
+    }
+
+    /// Drops every packet of the connections the node has to the API server now.
+    pub(crate) fn drop_api_connections(&self) {
+        let sockets = self.node.kernel().run(|| std::fs::read_to_string("/proc/thread-self/net/tcp")).unwrap();
+        let api = format!(":{API_PORT:04X}");
+        let ports: Vec<String> = sockets
+            .lines()
+            .filter_map(|line| {
+                let mut words = line.split_whitespace().skip(1);
+                let (local, remote, state) = (words.next()?, words.next()?, words.next()?);
+                let (_, port) = local.split_once(':')?;
+                // 01: established.
+                let port = u16::from_str_radix(port, 16).ok()?;
+                (remote.ends_with(&api) && state == "01").then(|| port.to_string())
+            })
+            .collect();
+        assert!(ports.len() >= 10, "a daemon and a source with five watches each: {sockets}");
+        let ports = ports.join(", ");
+        let rules = format!(
+            "table ip broken {{\n\
+             chain out {{ type filter hook output priority 0; tcp dport {API_PORT} tcp sport {{ {ports} }} drop; }}\n\
+             chain in {{ type filter hook input priority 0; tcp sport {API_PORT} tcp dport {{ {ports} }} drop; }}\n}}\n"
+        );
+        self.node.kernel().command_with_input("nft", &["-f", "-"], &rules).unwrap();
     }
 
     /// New connections to `web` from now on, from a pod.

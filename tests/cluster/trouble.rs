@@ -2,6 +2,9 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
+use tokio::sync::mpsc::Receiver;
+use weir_model::Event;
+use weir_source::kubernetes::Timing;
 use weir_testbed::Failure;
 
 use crate::town::{PATIENCE, Town, WEB, assert_unharmed, service, slice};
@@ -71,6 +74,60 @@ pub(crate) fn work_after_restarting_kube_proxy() {
     town.cluster.apply([slice("web", &[3])]);
     town.reaches(WEB, &["backend-3"]);
     assert_unharmed(probe);
+}
+
+/// What was deleted while no daemon ran is gone once one runs again, and only that (F02).
+pub(crate) fn what_went_while_nobody_looked_is_gone() {
+    let mut town = Town::up();
+    town.cluster.apply([service("a", "10.96.0.11"), slice("a", &[1])]);
+    town.reaches(OTHER, &["backend-1"]);
+    let probe = town.probe();
+    town.end_daemon(Signal::SIGKILL);
+    town.cluster.delete("Service", "default", "a");
+    town.reaches(OTHER, &["backend-1"]);
+    town.start_daemon();
+    town.fails(OTHER, &Failure::TimedOut);
+    sleep(WHILE);
+    assert_unharmed(probe);
+}
+
+/// Every packet of the connections there are is dropped from now on, in both directions, and nobody is told: the source
+/// notices the silence and takes other connections. A daemon that has not noticed yet keeps its rules (F05).
+pub(crate) fn connections_that_die_silently_are_replaced() {
+    let town = Town::up();
+    town.cluster.fault(|faults| faults.bookmarks = Duration::from_millis(50));
+    let (_runtime, mut events) = town.follow(Timing {
+        answer: Duration::from_millis(500),
+        silence: Duration::from_millis(400),
+        first_wait: Duration::from_millis(20),
+        ..Timing::default()
+    });
+    let listed = |event: &Event| matches!(event, Event::Replace { .. });
+    while !listed(&next(&mut events, &town)) {}
+    let watches = town.cluster.watches();
+    let probe = town.probe();
+    town.drop_api_connections();
+    town.cluster.apply([service("b", "10.96.0.12")]);
+    let start = Instant::now();
+    let event = next(&mut events, &town);
+    assert!(matches!(&event, Event::Service(spec) if spec.key.name == "b"), "{event:?}");
+    assert!(start.elapsed() >= Duration::from_millis(300), "the old connections still work: {:?}", start.elapsed());
+    assert!(town.cluster.watches() > watches, "the server thinks that the old ones live");
+    town.reaches(WEB, &["backend-1", "backend-2"]);
+    sleep(WHILE);
+    assert_unharmed(probe);
+}
+
+/// The next event of a source.
+fn next(events: &mut Receiver<Event>, town: &Town) -> Event {
+    let start = Instant::now();
+    loop {
+        if let Ok(event) = events.try_recv() {
+            return event;
+        }
+        assert!(start.elapsed() < PATIENCE, "no event; asked: {:#?}", town.cluster.asked());
+        sleep(Duration::from_millis(1));
+    }
 }
 
 /// Endpoints that come and go a hundred times a second, with watches that are cut (F34).

@@ -106,7 +106,7 @@ mod tests {
     use super::*;
 
     fn field(number: u8, value: &[u8]) -> Vec<u8> {
-        [&[number << 3 | 2, u8::try_from(value.len()).unwrap()], value].concat()
+        [&[number << 3 | 2, u8::try_from(value.len()).expect("short")], value].concat()
     }
 
     #[test]
