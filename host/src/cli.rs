@@ -73,8 +73,26 @@ pub(crate) struct NodeArgs {
 /// `weir run`.
 #[derive(Args, Debug)]
 pub(crate) struct RunArgs {
+    /// Directory of Kubernetes manifests (YAML or JSON), searched recursively, instead of a cluster.
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["files", "kubeconfig", "master"])]
+    pub(crate) manifests: Option<PathBuf>,
+    /// Manifest files, instead of a cluster.
+    #[arg(short = 'f', long = "file", value_name = "FILE", num_args = 1.., conflicts_with_all = ["kubeconfig", "master"])]
+    pub(crate) files: Vec<PathBuf>,
+    /// The cluster to follow, by the current context of this file [default: the cluster of the pod this runs in].
+    #[arg(long, value_name = "FILE")]
+    pub(crate) kubeconfig: Option<PathBuf>,
+    /// URL of the API server, instead of the one that comes with the credentials.
+    #[arg(long, value_name = "URL")]
+    pub(crate) master: Option<String>,
+    /// Namespace of the ConfigMaps that carry policies [default: the pod's, or that of the context].
+    #[arg(long, value_name = "NAME", env = "POD_NAMESPACE")]
+    pub(crate) namespace: Option<String>,
+    /// Directory of policies besides those in ConfigMaps: a directory or a `.wasm` file for each.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) policies: Option<PathBuf>,
     #[command(flatten)]
-    pub(crate) input: InputArgs,
+    pub(crate) node: NodeArgs,
 }
 
 /// `weir demo`.

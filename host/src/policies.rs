@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender, unbounded_channel};
 use weir_policy::{Artifact, Engine, LoadError, Policy};
 use weir_source::{ConfigMapEvent, ConfigMapSpec};
 
@@ -72,6 +72,20 @@ impl Delivery {
             }
             ConfigMapEvent::Gone(key) => Self::Gone(key.name),
             ConfigMapEvent::Listed => Self::Listed,
+        }
+    }
+}
+
+/// Hands on what a source says of ConfigMaps, until either side is gone.
+pub async fn forward(mut config_maps: mpsc::Receiver<ConfigMapEvent>, deliveries: Deliveries) {
+    let mut listed = false;
+    while let Some(event) = config_maps.recv().await {
+        // A source may list again; what counts is that it has told everything once.
+        if event == ConfigMapEvent::Listed && std::mem::replace(&mut listed, true) {
+            continue;
+        }
+        if deliveries.send(Delivery::of(event)).is_err() {
+            return;
         }
     }
 }

@@ -15,8 +15,9 @@ mod tests;
 
 use std::fmt;
 
-pub use config_map::{ConfigMapEvent, ConfigMapSpec, LABEL_POLICY, config_map};
-pub use meta::{ANNOTATION_POLICY, ANNOTATION_POLICY_SETTINGS, ANNOTATION_WEIGHT, DEFAULT_NAMESPACE};
+pub use config_map::{ConfigMapEvent, ConfigMapSpec, config_map};
+pub use meta::{ANNOTATION_POLICY, ANNOTATION_POLICY_SETTINGS, ANNOTATION_WEIGHT, DEFAULT_NAMESPACE, LABEL_POLICY};
+pub(crate) use meta::{LABEL_HEADLESS, LABEL_PROXY_NAME};
 pub use node::{node, service_cidr};
 pub use service::service;
 pub use slice::slice;
@@ -38,6 +39,16 @@ pub enum Converted<T> {
     Taken(T),
     /// Not for us; the sentence says why.
     Ignored(&'static str),
+}
+
+impl<T> Converted<T> {
+    /// The same of what `change` makes of it.
+    pub fn map<U>(self, change: impl FnOnce(T) -> U) -> Converted<U> {
+        match self {
+            Self::Taken(taken) => Converted::Taken(change(taken)),
+            Self::Ignored(why) => Converted::Ignored(why),
+        }
+    }
 }
 
 /// What is wrong with one field of an object.

@@ -1,6 +1,8 @@
 //! `weir run`.
 
-use anyhow::Context;
+mod origin;
+
+use origin::Origin;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tracing::{info, warn};
@@ -12,15 +14,16 @@ use crate::config::Config;
 use crate::follow::{Follower, conntrack::Conntrack, health_ports::HealthPorts, localhost_ports::LocalhostPorts};
 use crate::health::ProxyHealth;
 use crate::node::{self, Surroundings};
-use crate::policies::{self, Delivery, Policies};
+use crate::policies::{self, Policies};
 use crate::runner::Runner;
 
 /// Events that may wait for the pipeline before the source has to.
 const BACKLOG: usize = 1024;
 
-/// Follows the manifests until told to stop.
+/// Follows the cluster, or manifests, until told to stop.
 pub(crate) fn run(args: &RunArgs) -> anyhow::Result<()> {
-    let config = args.input.node.load()?;
+    let config = args.node.load()?;
+    let origin = Origin::of(args)?;
     let identity = node::identity(&config);
     info!(node = %identity.name, zone = %identity.zone, config = %serde_json::to_string(&config)?, "starting");
     let kernel = Kernel::open()?;
@@ -33,22 +36,14 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     runtime.block_on(async {
         let (sender, events) = mpsc::channel(BACKLOG);
-        let paths = super::paths(args.input.manifests.as_ref(), &args.input.files);
-        let directory = args.input.policies.clone();
+        let directory = args.policies.clone();
         let (policies, deliveries) = Policies::start(engine, 1 + usize::from(directory.is_some()))?;
         if let Some(directory) = directory {
             policies::directory::watch(directory, deliveries.clone())?;
         }
-        let (config_map_sender, mut config_maps) = mpsc::channel(BACKLOG);
-        tokio::spawn(async move {
-            while let Some(event) = config_maps.recv().await {
-                if deliveries.send(Delivery::of(event)).is_err() {
-                    return;
-                }
-            }
-        });
-        weir_source::watch(paths, super::selection(&config), sender, config_map_sender)
-            .context("cannot follow the manifests")?;
+        let (config_map_sender, config_maps) = mpsc::channel(BACKLOG);
+        tokio::spawn(policies::forward(config_maps, deliveries));
+        origin.follow(super::selection(&config), sender, config_map_sender).await?;
         let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let stop = async {
             tokio::select! {

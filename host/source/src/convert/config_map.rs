@@ -20,14 +20,11 @@ pub struct ConfigMapSpec {
     pub binary_data: BTreeMap<String, Vec<u8>>,
 }
 
-/// Label of a ConfigMap that carries a policy; its value must be `true`.
-pub const LABEL_POLICY: &str = "weir.proxy/policy";
-
 impl ConfigMapSpec {
     /// Whether it carries a policy.
     #[must_use]
     pub fn is_policy(&self) -> bool {
-        self.labels.get(LABEL_POLICY).is_some_and(|value| value == "true")
+        self.labels.get(meta::LABEL_POLICY).is_some_and(|value| value == "true")
     }
 }
 

@@ -14,14 +14,17 @@ pub const ANNOTATION_POLICY_SETTINGS: &str = "weir.proxy/policy-settings";
 /// Annotation of an EndpointSlice: the weight of its endpoints, 0 (drain) to 65535.
 pub const ANNOTATION_WEIGHT: &str = "weir.proxy/weight";
 
+/// Label of a ConfigMap that carries a policy; its value is `true`.
+pub const LABEL_POLICY: &str = "weir.proxy/policy";
+
 /// Namespace of an object that names none, as with `kubectl`.
 pub const DEFAULT_NAMESPACE: &str = "default";
 
 /// Label of a Service that another proxy handles.
-pub(super) const LABEL_PROXY_NAME: &str = "service.kubernetes.io/service-proxy-name";
+pub(crate) const LABEL_PROXY_NAME: &str = "service.kubernetes.io/service-proxy-name";
 
 /// Label of an EndpointSlice of a headless Service.
-pub(super) const LABEL_HEADLESS: &str = "service.kubernetes.io/headless";
+pub(crate) const LABEL_HEADLESS: &str = "service.kubernetes.io/headless";
 
 /// Label of an EndpointSlice: the Service it belongs to, in its own namespace.
 pub(super) const LABEL_SERVICE: &str = "kubernetes.io/service-name";

@@ -1,0 +1,53 @@
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use weir_testbed::Host;
+use weir_tests::api_server::temporary;
+
+/// Tells this program to be the daemon.
+const WANTED: &str = "WEIR_TESTS_DAEMON";
+
+/// Whether this process should be the daemon.
+pub(crate) fn is_wanted() -> bool {
+    std::env::var_os(WANTED).is_some()
+}
+
+/// A running daemon; killed when dropped.
+pub(crate) struct Daemon {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Daemon {
+    /// `weir run` in the namespace of `host`, on the cluster of that kubeconfig.
+    pub(crate) fn start(host: &Host, kubeconfig: &Path, node: &str) -> Self {
+        let log = temporary("daemon.log");
+        let file = File::create(&log).unwrap();
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.env(WANTED, "1").env_remove("POD_NAMESPACE").args(["run", "--node", node, "--kubeconfig"]);
+        command.arg(kubeconfig).stdout(Stdio::null()).stderr(file);
+        Self { child: host.run(|| command.spawn()).unwrap(), log }
+    }
+
+    /// What it said so far.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Ends it with `signal` and waits for its end.
+    pub(crate) fn end(mut self, signal: Signal) {
+        kill(Pid::from_raw(self.child.id().cast_signed()), signal).unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = std::fs::remove_file(&self.log);
+    }
+}

@@ -1,0 +1,54 @@
+//! The daemon in a cluster: `weir run --kubeconfig` on a node made of namespaces, an API server outside of it, and real
+//! connections, counted.
+//!
+//! Needs no root where user namespaces are allowed. Otherwise all of it is skipped, loudly; `REQUIRE_NETNS=1` makes
+//! that a failure.
+#![allow(clippy::unwrap_used, reason = "a test that cannot set itself up should panic")]
+
+/// The program itself.
+mod daemon;
+/// `kubectl` against the API server of the tests.
+mod kubectl;
+/// A node, an API server and a daemon that joins them.
+mod town;
+/// What goes wrong between the daemon and the API server.
+mod trouble;
+
+use std::process::ExitCode;
+
+use libtest_mimic::{Arguments, Failed, Trial};
+use weir_testbed::enter_for_tests;
+
+fn main() -> ExitCode {
+    // The daemon is this program again: `weir` is nothing but its library.
+    if daemon::is_wanted() {
+        return weir::cli::main();
+    }
+    let arguments = Arguments::from_args();
+    if !enter_for_tests("cluster") {
+        return ExitCode::SUCCESS;
+    }
+    let mut trials = vec![
+        trial("work_after_restarting_apiserver", trouble::work_after_restarting_apiserver),
+        trial("a_gap_with_a_forgotten_past", trouble::a_gap_with_a_forgotten_past),
+        trial("late_slices_take_nothing_away", trouble::late_slices_take_nothing_away),
+        trial("work_after_restarting_kube_proxy", trouble::work_after_restarting_kube_proxy),
+        trial("what_went_while_nobody_looked_is_gone", trouble::what_went_while_nobody_looked_is_gone),
+        trial("connections_that_die_silently_are_replaced", trouble::connections_that_die_silently_are_replaced),
+        trial("a_storm_of_changes_breaks_nothing", trouble::a_storm_of_changes_breaks_nothing),
+        trial("an_overloaded_apiserver_breaks_nothing", trouble::an_overloaded_apiserver_breaks_nothing),
+    ];
+    let missing = kubectl::missing();
+    if let Some(why) = &missing {
+        eprintln!("\n*** kubectl_is_followed: SKIPPED: {why}\n");
+    }
+    trials.push(trial("kubectl_is_followed", kubectl::kubectl_is_followed).with_ignored_flag(missing.is_some()));
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+fn trial(name: &str, test: fn()) -> Trial {
+    Trial::test(name, move || {
+        test();
+        Ok::<(), Failed>(())
+    })
+}
