@@ -4,7 +4,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use tokio::sync::mpsc::Receiver;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until};
 use tracing::{error, info, warn};
 use weir_model::Event;
 use weir_nft::Dataplane;
@@ -21,6 +21,13 @@ const FIRST_RETRY: Duration = Duration::from_millis(250);
 /// Longest wait between two attempts.
 const LAST_RETRY: Duration = Duration::from_secs(30);
 
+/// Least time between the end of a sync and the next one, in which changes gather: a storm of them costs a hundred syncs
+/// a second at most, and a change that comes alone waits for nothing.
+const LEAST_INTERVAL: Duration = Duration::from_millis(10);
+
+/// How often the kernel is asked whether the rules may have been changed by others.
+const AUDIT: Duration = Duration::from_secs(30);
+
 /// What the loop takes into account and tells besides the pipeline.
 pub struct Runner {
     /// What this node is.
@@ -35,7 +42,7 @@ pub struct Runner {
 
 impl Runner {
     /// Applies events as they come and syncs after each burst of them, but not before the first complete list. A
-    /// failed sync is tried again with growing waits, or at the next event. Returns when `stop` is done or the source
+    /// failed sync is tried again with growing waits, or at the next event. What others did to the rules is mended. Returns when `stop` is done or the source
     /// has ended; the rules stay.
     pub async fn run<D: Dataplane>(
         mut self,
@@ -45,6 +52,9 @@ impl Runner {
     ) {
         tokio::pin!(stop);
         let mut retry: Option<(Instant, Duration)> = None;
+        let mut audit = interval_at(Instant::now() + AUDIT, AUDIT);
+        audit.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut rest = Instant::now();
         loop {
             let due = retry.map_or_else(Instant::now, |(due, _)| due);
             tokio::select! {
@@ -57,6 +67,19 @@ impl Runner {
                 loaded = self.policies.next() => self.take(loaded, pipeline),
                 () = self.surroundings.changed() => {}
                 () = sleep_until(due), if retry.is_some() => {}
+                _ = audit.tick() => match pipeline.audit() {
+                    Ok(true) => continue,
+                    Ok(false) => {}
+                    Err(error) => {
+                        warn!(%error, "cannot audit the rules");
+                        continue;
+                    }
+                },
+            }
+            tokio::select! {
+                biased;
+                () = &mut stop => return info!("stopping; the rules stay"),
+                () = sleep_until(rest) => {}
             }
             while let Ok(event) = events.try_recv() {
                 pipeline.apply(event);
@@ -85,6 +108,7 @@ impl Runner {
                     retry = Some((Instant::now() + wait, wait));
                 }
             }
+            rest = Instant::now() + LEAST_INTERVAL;
         }
     }
 

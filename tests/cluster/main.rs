@@ -9,6 +9,8 @@
 mod daemon;
 /// `kubectl` against the API server of the tests.
 mod kubectl;
+/// Policies in ConfigMaps.
+mod policy;
 /// A node, an API server and a daemon that joins them.
 mod town;
 /// What goes wrong between the daemon and the API server.
@@ -40,9 +42,17 @@ fn main() -> ExitCode {
     ];
     let missing = kubectl::missing();
     if let Some(why) = &missing {
-        eprintln!("\n*** kubectl_is_followed: SKIPPED: {why}\n");
+        eprintln!("\n*** what kubectl does is followed: SKIPPED: {why}\n");
     }
-    trials.push(trial("kubectl_is_followed", kubectl::kubectl_is_followed).with_ignored_flag(missing.is_some()));
+    for (name, test) in [
+        ("kubectl_is_followed", kubectl::kubectl_is_followed as fn()),
+        (
+            "a_policy_in_a_config_map_changes_how_live_connections_spread",
+            policy::a_policy_in_a_config_map_changes_how_live_connections_spread,
+        ),
+    ] {
+        trials.push(trial(name, test).with_ignored_flag(missing.is_some()));
+    }
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 

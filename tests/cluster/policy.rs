@@ -1,0 +1,76 @@
+use std::path::PathBuf;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use weir_policy::BUILT_IN;
+
+use crate::kubectl;
+use crate::town::{PATIENCE, Town, WEB, assert_unharmed};
+
+/// A file that is gone when the test is over.
+struct File(PathBuf);
+
+impl File {
+    fn new(name: &str, bytes: &[u8]) -> Self {
+        let path = std::env::temp_dir().join(format!("weir-tests-{}-{name}", std::process::id()));
+        std::fs::write(&path, bytes).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// The manifest of a ConfigMap with that component and those settings, as `kubectl` writes it.
+fn manifest(town: &Town, component: &File, settings: &str) -> String {
+    let path = component.0.display();
+    let line = format!(
+        "create configmap drained --namespace weir-system --from-file=policy.wasm={path} --from-literal=settings={settings} \
+         --dry-run=client --output yaml"
+    );
+    kubectl::run(town, &line, "").replacen("metadata:", "metadata:\n  labels: {weir.proxy/policy: \"true\"}", 1)
+}
+
+fn wait_for_log(town: &Town, words: &[&str]) {
+    let start = Instant::now();
+    while !town.log().lines().any(|line| words.iter().all(|word| line.contains(word))) {
+        assert!(start.elapsed() < PATIENCE, "never told {words:?}:\n{}", town.log());
+        sleep(Duration::from_millis(20));
+    }
+}
+
+/// Where a policy comes from, and how it is replaced and taken back, is all `kubectl`; how connections spread follows
+/// without a restart and without one that fails.
+pub(crate) fn a_policy_in_a_config_map_changes_how_live_connections_spread() {
+    let town = Town::up();
+    let probe = town.probe();
+    let component = BUILT_IN.iter().find(|(name, _)| *name == "weighted").unwrap().1;
+    let (good, broken) = (File::new("good.wasm", component), File::new("broken.wasm", b"\0asm\r\0\x01\0\xff\xfe"));
+    let apply = |verb: &str, component: &File, settings: &str| {
+        let manifest = manifest(&town, component, settings);
+        kubectl::run(&town, &format!("{verb} --validate=false --filename -"), &manifest);
+    };
+
+    kubectl::run(&town, "annotate service web --namespace default weir.proxy/policy=drained", "");
+    wait_for_log(&town, &["drained", "there is no policy"]);
+    town.reaches(WEB, &["backend-1", "backend-2"]);
+
+    apply("create", &good, r#"{"by-address":{"10.244.0.11":0}}"#);
+    town.reaches(WEB, &["backend-2"]);
+
+    // Neither what is no component nor what fails for the Service there is changes anything, and both say why.
+    apply("replace", &broken, "{}");
+    wait_for_log(&town, &["policy refused", "drained", "does not compile"]);
+    apply("replace", &good, r#"{"by-planet":{}}"#);
+    wait_for_log(&town, &["policy refused", "drained", "default/web", "by-planet"]);
+    town.reaches(WEB, &["backend-2"]);
+
+    apply("replace", &good, r#"{"by-address":{"10.244.0.12":0}}"#);
+    town.reaches(WEB, &["backend-1"]);
+    kubectl::run(&town, "delete configmap drained --namespace weir-system", "");
+    town.reaches(WEB, &["backend-1", "backend-2"]);
+    assert_unharmed(probe);
+}
