@@ -10,6 +10,7 @@ pub mod config;
 pub mod follow;
 pub mod health;
 pub mod node;
+pub mod notices;
 pub mod pipeline;
 pub mod policies;
 pub mod runner;

@@ -12,6 +12,7 @@ use weir_nft::Dataplane;
 use crate::follow::Follower;
 use crate::health::ProxyHealth;
 use crate::node::Surroundings;
+use crate::notices::Notices;
 use crate::pipeline::Pipeline;
 use crate::policies::{Loaded, Policies};
 
@@ -34,6 +35,8 @@ pub struct Runner {
     pub surroundings: Surroundings,
     /// Policies on their way in.
     pub policies: Policies,
+    /// Tells the cluster what its users should know.
+    pub notices: Notices,
     /// Told after each sync.
     pub followers: Vec<Box<dyn Follower>>,
     /// Learns how syncs end.
@@ -96,6 +99,8 @@ impl Runner {
             match pipeline.sync() {
                 Ok(outcome) => {
                     outcome.log();
+                    outcome.failures.iter().for_each(|failure| self.notices.policy_failed(failure));
+                    outcome.rejections.iter().for_each(|rejection| self.notices.rejected(rejection));
                     self.health.synced();
                     let synced = pipeline.synced(&outcome);
                     self.followers.iter_mut().for_each(|follower| follower.synced(&synced));
@@ -121,16 +126,19 @@ impl Runner {
                 match pipeline.set_policy(*policy) {
                     Ok(services) => {
                         info!(policy = name, %digest, services, "policy loaded");
+                        self.notices.policy_loaded(&name, &digest);
                         board.accepted(&name, digest);
                     }
                     Err(refused) => {
                         warn!(policy = name, %digest, reason = refused.reason, "policy refused: {refused}");
+                        self.notices.policy_refused(&name, &refused.to_string());
                         board.refused(&name, refused.reason, &refused.to_string());
                     }
                 }
             }
             Loaded::Refused { name, reason, why } => {
                 warn!(policy = name, reason, "policy refused: {why}");
+                self.notices.policy_refused(&name, &why);
                 board.refused(&name, reason, &why);
             }
             Loaded::Gone(name) => {

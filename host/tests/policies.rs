@@ -10,6 +10,7 @@ use weir::config::Config;
 use weir::follow::{Follower, Synced};
 use weir::health::ProxyHealth;
 use weir::node::Surroundings;
+use weir::notices::Notices;
 use weir::pipeline::Pipeline;
 use weir::policies::{Board, Deliveries, Delivery, Policies, State, directory};
 use weir::runner::Runner;
@@ -69,7 +70,8 @@ impl Daemon {
                 let mut pipeline = Pipeline::new(store, Decider::new(catalog), installed, Memory::default());
                 let surroundings = Surroundings::open(Config::default()).expect("this machine's addresses");
                 let (followers, health) = (vec![Box::new(Spy(spy)) as Box<dyn Follower>], ProxyHealth::default());
-                let runner = Runner { surroundings, policies, followers, health };
+                let notices = Notices::nowhere();
+                let runner = Runner { surroundings, policies, notices, followers, health };
                 runner.run(&mut pipeline, received, std::future::pending()).await;
             });
         });

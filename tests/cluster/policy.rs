@@ -67,6 +67,25 @@ pub(crate) fn a_policy_in_a_config_map_changes_how_live_connections_spread() {
     apply("replace", &good, r#"{"by-planet":{}}"#);
     wait_for_log(&town, &["policy refused", "drained", "default/web", "by-planet"]);
     town.reaches(WEB, &["backend-2"]);
+    // `kubectl describe` shows it as well.
+    let told = |kind: &str, reason: &str| {
+        town.cluster.list("Event").iter().any(|event| {
+            event["regarding"]["kind"] == kind && event["reason"] == reason && event["reportingInstance"] == "node"
+        })
+    };
+    let start = Instant::now();
+    while ![
+        ("ConfigMap", "PolicyRefused"),
+        ("ConfigMap", "PolicyLoaded"),
+        ("Service", "UnknownPolicy"),
+        ("Node", "Starting"),
+    ]
+    .into_iter()
+    .all(|(kind, reason)| told(kind, reason))
+    {
+        assert!(start.elapsed() < PATIENCE, "{:?}", town.cluster.list("Event"));
+        sleep(Duration::from_millis(20));
+    }
 
     apply("replace", &good, r#"{"by-address":{"10.244.0.12":0}}"#);
     town.reaches(WEB, &["backend-1"]);

@@ -16,6 +16,7 @@
 //! until all are there (`gate`).
 
 mod access;
+mod announce;
 mod api;
 mod backoff;
 mod gate;
@@ -34,6 +35,7 @@ use weir_model::Event;
 use crate::{ConfigMapEvent, Selection};
 use access::Connection;
 pub use access::{Access, AccessError};
+pub use announce::{Notice, Subject, announce};
 use gate::Gate;
 pub use health::SourceHealth;
 pub use kind::Kind;

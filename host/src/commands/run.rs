@@ -43,7 +43,8 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<()> {
         }
         let (config_map_sender, config_maps) = mpsc::channel(BACKLOG);
         tokio::spawn(policies::forward(config_maps, deliveries));
-        origin.follow(super::selection(&config), sender, config_map_sender).await?;
+        let notices = origin.follow(super::selection(&config), sender, config_map_sender).await?;
+        notices.started(&identity.name);
         let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let stop = async {
             tokio::select! {
@@ -54,7 +55,7 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<()> {
         let health = ProxyHealth::default();
         let followers = followers(&config, &health)?;
         let surroundings = Surroundings::open(config)?;
-        Runner { surroundings, policies, followers, health }.run(&mut pipeline, events, stop).await;
+        Runner { surroundings, policies, notices, followers, health }.run(&mut pipeline, events, stop).await;
         anyhow::Ok(())
     })
 }

@@ -11,6 +11,7 @@ use weir_source::{ConfigMapEvent, Selection};
 
 use crate::cli::RunArgs;
 use crate::commands;
+use crate::notices::Notices;
 
 /// A source, chosen and not yet followed.
 #[derive(Debug, PartialEq, Eq)]
@@ -45,7 +46,8 @@ impl Origin {
         Ok(Self::Cluster { access, namespace: args.namespace.clone() })
     }
 
-    /// Follows the source until the receiver of `events` is gone; returns once that is under way.
+    /// Follows the source until the receiver of `events` is gone; returns once that is under way, with the way to tell
+    /// the cluster something.
     ///
     /// # Errors
     /// When it cannot begin: no thread, no credentials. An API server that cannot be reached is no error.
@@ -54,10 +56,11 @@ impl Origin {
         selection: Selection,
         events: mpsc::Sender<Event>,
         config_maps: mpsc::Sender<ConfigMapEvent>,
-    ) -> anyhow::Result<()> {
+    ) -> anyhow::Result<Notices> {
         match self {
             Self::Manifests(paths) => {
                 weir_source::watch(paths, selection, events, config_maps).context("cannot follow the manifests")?;
+                Ok(Notices::nowhere())
             }
             Self::Cluster { access, namespace } => {
                 // Reads the credentials once: what is wrong with them should end the program now, not show up later.
@@ -66,9 +69,11 @@ impl Origin {
                 info!(?access, namespace, "following the cluster");
                 let options =
                     Options { selection, namespace, timing: Timing::default(), health: SourceHealth::default() };
+                let (notices, told) = Notices::to_cluster(&options.namespace);
+                tokio::spawn(kubernetes::announce(access.clone(), options.selection.node.clone(), told));
                 tokio::spawn(kubernetes::watch(access, options, events, config_maps));
+                Ok(notices)
             }
         }
-        Ok(())
     }
 }
