@@ -133,6 +133,14 @@ impl Rig {
         }
     }
 
+    /// Takes what has come, and tells whether all is there.
+    pub(crate) fn is_listed(&mut self) -> bool {
+        while let Ok(event) = self.events.try_recv() {
+            self.store.apply(event);
+        }
+        self.store.is_listed()
+    }
+
     /// Takes events until the store has been listed.
     pub(crate) fn listed(&mut self) {
         while !self.store.is_listed() {

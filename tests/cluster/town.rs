@@ -143,11 +143,9 @@ impl Town {
         let start = Instant::now();
         loop {
             // That none of three backends gets any of 60 connections happens once in 10^10 times.
-            let first = Tally::repeat(self.client(), 1, Call::tcp(target(text)).within(Duration::from_millis(100)));
-            let tally = match first.failed() {
-                0 => Tally::repeat(self.client(), 60, Call::tcp(target(text))),
-                _ => first,
-            };
+            let call = Call::tcp(target(text)).within(Duration::from_millis(100));
+            let first = Tally::repeat(self.client(), 1, call);
+            let tally = if first.failed() == 0 { Tally::repeat(self.client(), 60, call) } else { first };
             if holds(&tally) {
                 return;
             }

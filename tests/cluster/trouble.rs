@@ -102,8 +102,7 @@ pub(crate) fn connections_that_die_silently_are_replaced() {
         first_wait: Duration::from_millis(20),
         ..Timing::default()
     });
-    let listed = |event: &Event| matches!(event, Event::Replace { .. });
-    while !listed(&next(&mut events, &town)) {}
+    while next(&mut events, &town) != Event::Listed {}
     let watches = town.cluster.watches();
     let probe = town.probe();
     town.drop_api_connections();

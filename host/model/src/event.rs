@@ -29,6 +29,9 @@ pub enum Event {
         /// All EndpointSlices.
         slices: Vec<SliceSpec>,
     },
+    /// What was told since the beginning is all there is: a complete list that came piece by piece. Before this, or a
+    /// [`Event::Replace`], what is missing may well exist.
+    Listed,
 }
 
 /// A Service as it stands in the cluster, cut down to what a proxy needs. The default is what the Kubernetes API

@@ -94,6 +94,7 @@ impl Store {
             Event::Node(spec) => self.set_node(spec),
             Event::ServiceCidrs(cidrs) => self.surroundings.service_cidrs = cidrs,
             Event::Replace { services, slices } => self.replace(services, slices),
+            Event::Listed => self.listed = true,
         }
     }
 

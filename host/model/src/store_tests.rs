@@ -344,7 +344,9 @@ fn subject(event: &Event) -> (bool, &ObjectKey) {
         Event::ServiceGone(key) => (false, key),
         Event::Slice(spec) => (true, &spec.key),
         Event::SliceGone(key) => (true, key),
-        Event::Node(_) | Event::ServiceCidrs(_) | Event::Replace { .. } => unreachable!("not generated"),
+        Event::Node(_) | Event::ServiceCidrs(_) | Event::Replace { .. } | Event::Listed => {
+            unreachable!("not generated")
+        }
     }
 }
 
@@ -387,6 +389,21 @@ fn view(store: &Store) -> BTreeMap<String, Vec<(String, ServicePort, Vec<Shown>)
             .collect()
     };
     store.service_ids().map(|id| (store.service(id).expect("listed").key.to_string(), ports(id))).collect()
+}
+
+/// A list that comes piece by piece is complete when somebody says so, and not before.
+#[test]
+fn a_list_in_pieces_ends_with_a_word() {
+    let (mut whole, mut pieces) = (store(), store());
+    let (service, slice) = (service("a"), slice("a-1", "a", vec![endpoint("10.1.0.1")]));
+    whole.apply(Event::Replace { services: vec![service.clone()], slices: vec![slice.clone()] });
+    for event in [Event::Slice(slice), Event::Service(service)] {
+        pieces.apply(event);
+        assert!(!pieces.is_listed());
+    }
+    pieces.apply(Event::Listed);
+    assert!(pieces.is_listed());
+    assert_eq!(view(&pieces), view(&whole));
 }
 
 proptest! {

@@ -1,7 +1,8 @@
 //! Services from a cluster: the Kubernetes API, listed and watched.
 //!
-//! * **Nothing before everything**: no event comes before every kind was listed completely once. Then come this node,
-//!   the ranges of the cluster and one complete list; afterwards single objects.
+//! * **Nothing before everything**: [`Event::Listed`] comes once every kind was listed completely. Before it, nothing
+//!   must be programmed: what is missing may well exist. Objects themselves come as they are read, this node before the
+//!   slices, whose hints mean nothing without it.
 //! * **A list replaces**: whatever a later list does not name is gone, whether or not anybody told.
 //! * **Silence is a failure**: the API server sends a bookmark a minute. A watch that says nothing for longer is
 //!   given up and taken up again where it stood.
@@ -12,8 +13,8 @@
 //!   know what a list has lost.
 //!
 //! Five kinds are followed: Services, EndpointSlices, this Node, ServiceCIDRs, and the ConfigMaps of one namespace that
-//! carry policies. One task each lists and watches (`reflector`); what they read meets in one place that holds it back
-//! until all are there (`gate`).
+//! carry policies. One task each lists and watches (`reflector`); what they read meets in one place that knows when all
+//! are there (`gate`).
 
 mod access;
 mod announce;
@@ -59,8 +60,7 @@ pub struct Options {
 }
 
 /// Follows the API server at `access` until the receiver of `events` is gone. Failures are logged and tried again for
-/// ever; before the first complete list nothing is sent, afterwards nothing is taken back because of them. Nobody has to
-/// receive `config_maps`.
+/// ever, and nothing is taken back because of them. Nobody has to receive `config_maps`.
 pub async fn watch(
     access: Access,
     options: Options,

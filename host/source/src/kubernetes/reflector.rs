@@ -30,7 +30,7 @@ pub(super) struct Reflector {
     health: SourceHealth,
     connection: Arc<Connection>,
     updates: mpsc::Sender<Update>,
-    /// Rings when everything has to be listed again.
+    /// Rings when everything has to be listed again; for slices also when their first list may begin.
     again: Arc<Notify>,
     /// Every object that was handed on, or could not be read, and is not known to be gone.
     known: BTreeSet<ObjectKey>,
@@ -89,6 +89,10 @@ impl Reflector {
 
     /// Goes on until nobody listens any more.
     pub(super) async fn run(mut self) {
+        if self.kind == Kind::EndpointSlice {
+            // What their hints mean depends on this node, which has to be known first.
+            self.again.notified().await;
+        }
         // What the next watch begins at; `None` asks for a list.
         let mut version: Option<String> = None;
         loop {

@@ -73,6 +73,7 @@ fn brief(event: &Event) -> String {
         Event::SliceGone(ObjectKey { name, .. }) => format!("slice gone {name}"),
         Event::Node(node) => format!("node {:?}", node.as_ref().map(|node| &node.zone)),
         Event::ServiceCidrs(cidrs) => format!("ranges {cidrs:?}"),
+        Event::Listed => "listed".to_owned(),
         Event::Replace { services, slices } => {
             let services = services.iter().map(|spec| format!("{}:{}", spec.key.name, spec.ports[0].port)).collect();
             format!("all [{}] [{}]", list(services), list(slices.iter().map(|spec| spec.key.name.clone()).collect()))

@@ -279,7 +279,7 @@ fn events_add_up_in_a_storm() {
                     assert!(seen.remove(&format!("slice {key}")).is_some(), "{key} was never there");
                 }
                 Event::Node(_) | Event::ServiceCidrs(_) => panic!("there is none"),
-                Event::Replace { .. } => panic!("the complete list comes once"),
+                Event::Replace { .. } | Event::Listed => panic!("the complete list comes once"),
             }
         }
         let sum: Vec<String> = seen.values().map(brief).collect();
