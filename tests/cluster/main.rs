@@ -11,6 +11,8 @@ mod daemon;
 mod kubectl;
 /// Policies in ConfigMaps.
 mod policy;
+/// What the daemon asks of the API server.
+mod rights;
 /// A node, an API server and a daemon that joins them.
 mod town;
 /// What goes wrong between the daemon and the API server.
@@ -33,6 +35,7 @@ fn main() -> ExitCode {
     let mut trials = vec![
         trial("work_after_restarting_apiserver", trouble::work_after_restarting_apiserver),
         trial("a_gap_with_a_forgotten_past", trouble::a_gap_with_a_forgotten_past),
+        trial("the_daemon_asks_for_what_it_has_rights_to", rights::the_daemon_asks_for_what_it_has_rights_to),
         trial("late_slices_take_nothing_away", trouble::late_slices_take_nothing_away),
         trial("work_after_restarting_kube_proxy", trouble::work_after_restarting_kube_proxy),
         trial("what_went_while_nobody_looked_is_gone", trouble::what_went_while_nobody_looked_is_gone),

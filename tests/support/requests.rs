@@ -76,8 +76,8 @@ const ROWS: &[Row] = &[
     (None, "networking.k8s.io", "servicecidrs", &["list", "watch"]),
     // The watch of policies.
     (Some(NAMESPACE), "", "configmaps", &["list", "watch"]),
-    // Events: the first of a kind is created, those that repeat it are patched into it.
-    (None, "events.k8s.io", "events", &["create", "patch"]),
+    // Events, each of them new.
+    (None, "events.k8s.io", "events", &["create"]),
 ];
 
 /// Every request Weir makes.

@@ -157,6 +157,13 @@ fn write(cluster: &Cluster, target: &Target, method: &Method, content: &str, bod
         Method::POST => {
             let mut sent = sent;
             complete(&mut sent, target);
+            if sent.pointer("/metadata/name").is_none()
+                && let Some(prefix) = sent.pointer("/metadata/generateName").and_then(Value::as_str)
+            {
+                // Unique, as the revision is.
+                let name = format!("{prefix}{:05x}", state.revision);
+                super::cluster::member(&mut sent, "metadata").insert("name".to_owned(), json!(name));
+            }
             let path = path_of(target.resource, &sent).ok_or((422, "metadata.name: Required value".to_owned()))?;
             if state.objects.contains_key(&path) {
                 return Err((409, format!("{} {:?} already exists", target.resource.plural, path.2)));
