@@ -10,13 +10,16 @@ TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 TEST_LOG := $(TARGET_DIR)/test.log
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test conformance conformance-kernel bench lint fmt clean
+.PHONY: help setup setup-tests build demo test conformance conformance-kernel bench lint fmt clean
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
 
 setup: ## install what building and testing need, if it is missing
 	@scripts/setup.sh
+
+setup-tests: ## the same, and the servers and clients of the end-to-end tests
+	@scripts/setup.sh tests
 
 build: setup ## the daemon and the command line, target/debug/weir
 	$(CARGO) build --package weir
@@ -25,8 +28,9 @@ demo: setup ## a small node out of network namespaces, real connections through 
 	$(CARGO) build --package weir
 	@$(TARGET_DIR)/debug/weir demo
 
-test: setup ## every test; REQUIRE_NETNS=1 makes a machine without namespaces a failure
+test: setup-tests ## every test; REQUIRE_NETNS=1 makes a machine without namespaces a failure
 	@mkdir -p $(TARGET_DIR)
+	@scripts/deploy-tools.sh $(TARGET_DIR)/deploy-tools || true
 	@status=0; env -u CASES $(CARGO) test --workspace --no-fail-fast 2>&1 | tee $(TEST_LOG) || status=$$?; \
 	awk -f scripts/test-summary.awk $(TEST_LOG); \
 	exit $$status

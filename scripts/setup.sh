@@ -1,6 +1,9 @@
 #!/bin/sh
 # Brings a Debian or Ubuntu machine that has rustup to where Weir builds and its tests run.
 #
+#   setup.sh         what building, the demo and most tests need
+#   setup.sh tests   also the servers and clients of the end-to-end tests
+#
 # Looks first and installs only what is missing, so a second run does nothing and takes a moment. Ends with one
 # message and status 1 when something is missing that it cannot install.
 set -eu
@@ -64,6 +67,39 @@ has ip || needs iproute2
 if [ -n "$missing" ]; then
     # shellcheck disable=SC2086 # one word per package
     apt_install $missing || die "missing:$missing. Install these packages (Debian's names) as root, then try again."
+fi
+
+# --- Servers and clients of the tests --------------------------------------------------------------------------------
+
+# Installs packages whose services must not run here: the tests start the programs themselves, in namespaces.
+# `policy-rc.d` is how Debian lets an administrator say so; one that is there already is left to decide.
+POLICY=/usr/sbin/policy-rc.d
+apt_install_at_rest() {
+    if [ -e "$POLICY" ]; then
+        apt_install "$@"
+        return
+    fi
+    trap 'as_root rm -f "$POLICY"' EXIT
+    trap 'exit 1' HUP INT TERM
+    as_root sh -c "printf '#!/bin/sh\nexit 101\n' >$POLICY && chmod 755 $POLICY" || return 1
+    status=0
+    apt_install "$@" || status=$?
+    as_root rm -f "$POLICY"
+    trap - EXIT HUP INT TERM
+    return "$status"
+}
+
+if [ "${1-}" = tests ]; then
+    missing=
+    has nginx || needs nginx-light
+    has dnsmasq || needs dnsmasq-base
+    has openssl || needs openssl
+    has curl || needs curl
+    if [ -n "$missing" ]; then
+        # No reason to run no test at all: those that need them say so, and fail with REQUIRE_NETNS=1.
+        # shellcheck disable=SC2086 # one word per package
+        apt_install_at_rest $missing || say "missing:$missing. Tests with real servers need these packages (Debian's names)."
+    fi
 fi
 
 # --- Rust, with the Wasm target ------------------------------------------------------------------------------------

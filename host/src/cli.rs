@@ -49,6 +49,9 @@ pub(crate) struct InputArgs {
     /// Manifest files, instead of a directory.
     #[arg(short = 'f', long = "file", value_name = "FILE", num_args = 1..)]
     pub(crate) files: Vec<PathBuf>,
+    /// Directory of policies: a directory or a `.wasm` file for each.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) policies: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) node: NodeArgs,
 }
@@ -100,6 +103,9 @@ pub(crate) struct ExplainArgs {
     /// Manifest files to explain by.
     #[arg(short = 'f', long = "file", value_name = "FILE", num_args = 1..)]
     pub(crate) files: Vec<PathBuf>,
+    /// Directory of policies: a directory or a `.wasm` file for each.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) policies: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) node: NodeArgs,
     /// Addresses of the node, where it is not this machine.

@@ -7,24 +7,49 @@ pub(crate) mod render;
 pub(crate) mod run;
 
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use anyhow::Context;
+use tracing::warn;
 use weir_model::Store;
 use weir_nft::{Dataplane, Installed};
-use weir_policy::{Catalog, Decider, Engine, Limits};
+use weir_policy::{Catalog, Decider, Engine, Limits, Policy};
 use weir_source::{Loaded, Manifests, Problem, Selection};
 
-use crate::config::Config;
+use crate::config::{Config, DefaultPolicies};
 use crate::node;
 use crate::pipeline::Pipeline;
+use crate::policies::{Delivery, directory};
 
-/// A pipeline by `config` for a node with those `addresses`, with the built-in policies.
-fn pipeline<D: Dataplane>(config: &Config, addresses: &[IpAddr], dataplane: D) -> anyhow::Result<Pipeline<D>> {
+/// The built-in policies and those in `directory`. What is no policy there is logged and left out.
+fn catalog(config: &Config, directory: Option<&Path>) -> anyhow::Result<Catalog> {
     let engine = Engine::new(Limits::default())?;
-    let catalog = Catalog::new(&engine, &config.policies.traffic, &config.policies.balancer)?;
+    let DefaultPolicies { traffic, balancer } = &config.policies;
+    let Some(directory) = directory else { return Ok(Catalog::new(&engine, traffic, balancer)?) };
+    let mut catalog = Catalog::awaiting(&engine, traffic, balancer)?;
+    let found = directory::read(directory).with_context(|| format!("policies in {}", directory.display()))?;
+    for delivery in found {
+        let (name, loaded) = match delivery {
+            Delivery::Set(artifact) => {
+                let loaded = Policy::from_artifact(&engine, &artifact, &[]).map_err(|why| why.to_string());
+                (artifact.name, loaded)
+            }
+            Delivery::Bad { name, why } => (name, Err(why)),
+            Delivery::Gone(_) | Delivery::Listed => continue,
+        };
+        match loaded {
+            Ok(policy) => catalog.set(policy),
+            Err(why) => warn!(policy = name, "policy refused: {why}"),
+        }
+    }
+    Ok(catalog)
+}
+
+/// A pipeline by `config` for a node with those `addresses`, with the policies of `catalog`.
+fn pipeline<D: Dataplane>(config: &Config, catalog: Catalog, addresses: &[IpAddr], dataplane: D) -> Pipeline<D> {
     let store = Store::new(node::identity(config));
     let installed = Installed::new(node::facts(config, addresses, &store));
-    Ok(Pipeline::new(store, Decider::new(catalog), installed, dataplane))
+    Pipeline::new(store, Decider::new(catalog), installed, dataplane)
 }
 
 /// Applies all of `loaded`, and what it tells of the node.

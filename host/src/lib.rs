@@ -11,5 +11,6 @@ pub mod follow;
 pub mod health;
 pub mod node;
 pub mod pipeline;
+pub mod policies;
 pub mod runner;
 pub mod telemetry;

@@ -40,10 +40,20 @@ pub fn facts(config: &Config, present: &[IpAddr], store: &Store) -> NodeFacts {
         node_ports_v6: node_ports(Family::V6),
         local_pods: local_pods(config, object),
         addresses,
-        service_cidrs: if service_cidrs.is_empty() { &config.service_cidrs } else { service_cidrs }.to_vec(),
+        service_cidrs: served_ranges(config, service_cidrs).to_vec(),
         masquerade_all: config.masquerade_all,
         masquerade_bit: config.masquerade_bit,
         reject_unused_external_ports: config.reject_unused_external_ports,
+    }
+}
+
+/// The ranges in which an address without a Service belongs to nobody. Beside another service proxy there are none: an
+/// address this one does not know may be the other's.
+fn served_ranges<'a>(config: &'a Config, told: &'a [IpNet]) -> &'a [IpNet] {
+    match (config.service_proxy_name.is_empty(), told.is_empty()) {
+        (false, _) => &[],
+        (true, true) => &config.service_cidrs,
+        (true, false) => told,
     }
 }
 
@@ -155,6 +165,18 @@ mod tests {
         assert_eq!(listed(&["primary", "10.0.0.0/8"], V6), these(&["2001:db8::1"]));
         assert_eq!(listed(&["localhost"], V4), these(&[]));
         assert_eq!(listed(&["172.16.0.0/12"], V4), these(&[]));
+    }
+
+    #[test]
+    fn a_proxy_beside_another_drops_none_of_its_addresses() {
+        let net = |net: &str| vec![net.parse::<IpNet>().expect("a CIDR")];
+        let mut config = Config { service_cidrs: net("10.96.0.0/12"), ..Config::default() };
+        let told = net("10.112.0.0/12");
+        assert_eq!(served_ranges(&config, &[]), net("10.96.0.0/12"));
+        assert_eq!(served_ranges(&config, &told), told);
+        config.service_proxy_name = "weir".to_owned();
+        assert_eq!(served_ranges(&config, &told), &[]);
+        assert_eq!(served_ranges(&config, &[]), &[]);
     }
 
     #[test]

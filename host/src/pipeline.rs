@@ -8,7 +8,7 @@ use tracing::{info, warn};
 use weir_model::{Decision, Event, Family, PortKey, ServiceId, Store};
 use weir_nft::{CommitError, Dataplane, DumpError, Installed, Op, Ruleset, Staged, Transaction, diff};
 use weir_plan::{Claims, NodeFacts, PortPlan, Rejection};
-use weir_policy::{Decider, Failure};
+use weir_policy::{Decider, Failure, Policy, Refused};
 
 use crate::follow::Synced;
 
@@ -112,6 +112,27 @@ impl<D: Dataplane> Pipeline<D> {
             self.pending.extend(self.store.service_ids());
             self.facts = Some(facts);
         }
+    }
+
+    /// Tries a new policy, or a new version of one, on the Services it decides, and lets it decide them from the next
+    /// [`Pipeline::sync`] on. Returns how many they are.
+    ///
+    /// # Errors
+    /// When it fails where the version before it does well, or everywhere: nothing changes then.
+    pub fn set_policy(&mut self, policy: Policy) -> Result<usize, Refused> {
+        let users = self.decider.replace(&self.store, policy)?;
+        let count = users.len();
+        self.pending.extend(users);
+        Ok(count)
+    }
+
+    /// Lets the policy of that name go. The Services it decided get the node's defaults with the next
+    /// [`Pipeline::sync`]. Returns how many they are.
+    pub fn withdraw_policy(&mut self, name: &str) -> usize {
+        let users = self.decider.withdraw(&self.store, name);
+        let count = users.len();
+        self.pending.extend(users);
+        count
     }
 
     /// The facts that hold, in the kernel or with the next sync.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc::Receiver;
 use tokio::time::{Instant, sleep_until};
-use tracing::{error, info};
+use tracing::{error, info, warn};
 use weir_model::Event;
 use weir_nft::Dataplane;
 
@@ -13,6 +13,7 @@ use crate::follow::Follower;
 use crate::health::ProxyHealth;
 use crate::node::Surroundings;
 use crate::pipeline::Pipeline;
+use crate::policies::{Loaded, Policies};
 
 /// First wait after a failed sync; doubles with each further failure.
 const FIRST_RETRY: Duration = Duration::from_millis(250);
@@ -24,6 +25,8 @@ const LAST_RETRY: Duration = Duration::from_secs(30);
 pub struct Runner {
     /// What this node is.
     pub surroundings: Surroundings,
+    /// Policies on their way in.
+    pub policies: Policies,
     /// Told after each sync.
     pub followers: Vec<Box<dyn Follower>>,
     /// Learns how syncs end.
@@ -51,13 +54,17 @@ impl Runner {
                     Some(event) => pipeline.apply(event),
                     None => return info!("the source has ended; the rules stay"),
                 },
+                loaded = self.policies.next() => self.take(loaded, pipeline),
                 () = self.surroundings.changed() => {}
                 () = sleep_until(due), if retry.is_some() => {}
             }
             while let Ok(event) = events.try_recv() {
                 pipeline.apply(event);
             }
-            if !pipeline.store().is_listed() {
+            while let Some(loaded) = self.policies.try_next() {
+                self.take(loaded, pipeline);
+            }
+            if !pipeline.store().is_listed() || !self.policies.are_listed() {
                 continue;
             }
             if let Some(facts) = self.surroundings.changed_facts(pipeline.store()) {
@@ -78,6 +85,36 @@ impl Runner {
                     retry = Some((Instant::now() + wait, wait));
                 }
             }
+        }
+    }
+
+    /// Lets a policy in or go. What is no good changes nothing, and is told.
+    fn take<D: Dataplane>(&self, loaded: Loaded, pipeline: &mut Pipeline<D>) {
+        let board = &self.policies.board;
+        match loaded {
+            Loaded::Ready(policy) => {
+                let (name, digest) = (policy.name().to_owned(), policy.digest().to_string());
+                match pipeline.set_policy(*policy) {
+                    Ok(services) => {
+                        info!(policy = name, %digest, services, "policy loaded");
+                        board.accepted(&name, digest);
+                    }
+                    Err(refused) => {
+                        warn!(policy = name, %digest, reason = refused.reason, "policy refused: {refused}");
+                        board.refused(&name, refused.reason, &refused.to_string());
+                    }
+                }
+            }
+            Loaded::Refused { name, reason, why } => {
+                warn!(policy = name, reason, "policy refused: {why}");
+                board.refused(&name, reason, &why);
+            }
+            Loaded::Gone(name) => {
+                let services = pipeline.withdraw_policy(&name);
+                info!(policy = name, services, "policy withdrawn");
+                board.gone(&name);
+            }
+            Loaded::Listed => {}
         }
     }
 }

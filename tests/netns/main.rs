@@ -10,6 +10,8 @@ mod changes;
 mod conntrack;
 /// Every frontend, from every side, with the source address the backend sees; reject, drop, hairpin.
 mod frontends;
+/// What the node is told about itself: who is a pod, what is rejected.
+mod node_facts;
 /// How connections spread: distributions, turns, affinity.
 mod spreading;
 /// What `nft list ruleset`, as an independent witness, says of our tables.
@@ -70,6 +72,14 @@ fn main() {
             a_restart_ends_no_flow,
             healthy_flows_outlive_the_changes_of_others,
             stale_tcp_is_reset_only_if_asked_for,
+        }
+        node_facts::{
+            pods_are_told_by_their_network,
+            pods_are_told_by_their_interface,
+            pods_that_cannot_be_told_are_like_others,
+            everybody_is_masqueraded_on_request,
+            unused_ports_of_external_addresses_are_refused_on_request,
+            a_refusal_is_immediate,
         }
         witness::{
             no_chain_for_a_service,

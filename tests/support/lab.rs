@@ -5,7 +5,8 @@ mod statistics;
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use weir::config::Config;
@@ -32,6 +33,8 @@ pub const BACKEND_PORT: u16 = 8080;
 /// Patience with a packet that should be dropped. Long for this testbed, where an answer takes a fraction of a
 /// millisecond.
 pub const DROPPED: Duration = Duration::from_millis(300);
+/// How long the kernel may take to notice that the tables' owner is gone.
+const OWNER_GONE: Duration = Duration::from_secs(2);
 /// A backend whose expected number of connections is this or more must have got one: the chance that it gets none is
 /// below e⁻²⁰.
 const SURELY_SEEN: f64 = 20.0;
@@ -67,21 +70,32 @@ impl Lab {
     /// # Errors
     /// As [`Lab::up`].
     pub fn up_with(services: &[Service], configure: impl FnOnce(&mut Config)) -> Result<Self> {
+        let mut lab = Self::idle(NODE_NAME)?;
+        configure(&mut lab.config);
+        lab.start(services)?;
+        Ok(lab)
+    }
+
+    /// The same testbed before Weir runs. `node_name` is whom Weir will take this node for: it decides which
+    /// endpoints are local.
+    ///
+    /// # Errors
+    /// When the testbed does not come up.
+    pub fn idle(node_name: &str) -> Result<Self> {
         let node = Node::up(&Layout::default())?;
         let listen = [Listen::Greeting(BACKEND_PORT), Listen::Udp(BACKEND_PORT)];
         let mut servers = Vec::new();
         for backend in node.pods().iter().filter(|pod| pod.name() != "client") {
             servers.extend(Server::start_all(backend, &listen)?);
         }
-        let mut config = Config {
-            node_name: NODE_NAME.to_owned(),
+        let config = Config {
+            node_name: node_name.to_owned(),
             pod_cidrs: vec!["10.244.0.0/16".parse()?, "fd00:244::/48".parse()?],
             service_cidrs: vec!["10.96.0.0/12".parse()?, "fd00:10:96::/112".parse()?],
             ..Config::default()
         };
-        configure(&mut config);
         let local_addresses = node.kernel().run(weir::node::addresses).context("the node's addresses")?;
-        let mut lab = Self {
+        Ok(Self {
             node,
             config,
             local_addresses,
@@ -89,9 +103,7 @@ impl Lab {
             conntrack: None,
             next_port: SOURCE_PORTS.start,
             _servers: servers,
-        };
-        lab.start(services)?;
-        Ok(lab)
+        })
     }
 
     /// The hosts.
@@ -117,17 +129,26 @@ impl Lab {
     /// # Errors
     /// When the sync fails, a policy fails or an address is refused.
     pub fn apply(&mut self, services: &[Service]) -> Result<Outcome> {
-        let pipeline = self.pipeline.as_mut().context("Weir is not running")?;
-        pipeline.apply(Event::Replace {
+        let outcome = self.apply_events([Event::Replace {
             services: services.iter().map(|service| service.spec.clone()).collect(),
             slices: services.iter().flat_map(Service::slices).collect(),
-        });
+        }])?;
+        ensure!(outcome.rejections.is_empty(), "addresses are refused: {:?}", outcome.rejections);
+        Ok(outcome)
+    }
+
+    /// Programs what `events` change. Addresses that belong to another Service are in the outcome.
+    ///
+    /// # Errors
+    /// When the sync fails or a policy fails.
+    pub fn apply_events(&mut self, events: impl IntoIterator<Item = Event>) -> Result<Outcome> {
+        let pipeline = self.pipeline.as_mut().context("Weir is not running")?;
+        events.into_iter().for_each(|event| pipeline.apply(event));
         let outcome = pipeline.sync()?;
         if let Some(conntrack) = &mut self.conntrack {
             conntrack.synced(&pipeline.synced(&outcome));
         }
         ensure!(outcome.failures.is_empty(), "policies fail: {:?}", outcome.failures);
-        ensure!(outcome.rejections.is_empty(), "addresses are refused: {:?}", outcome.rejections);
         Ok(outcome)
     }
 
@@ -140,10 +161,18 @@ impl Lab {
         self.pipeline.as_ref().expect("Weir is running").synced(outcome)
     }
 
-    /// Ends Weir as a crash would: no clean-up, no last write.
+    /// Ends Weir as a crash would: no clean-up, no last write. Its tables have no owner when this returns.
     pub fn stop(&mut self) {
         self.pipeline = None;
         self.conntrack = None;
+        // A program that another test starts at this moment holds a copy of every descriptor until it has replaced
+        // itself, and the tables have their owner until the last copy is closed. If it takes longer than that, the
+        // next step fails and says so.
+        let start = Instant::now();
+        let owned = |rules: String| rules.contains("flags owner");
+        while start.elapsed() < OWNER_GONE && self.node.kernel().command("nft", &["list", "ruleset"]).is_ok_and(owned) {
+            sleep(Duration::from_millis(1));
+        }
     }
 
     /// What the follower that ends stale flows has done since Weir was started last.
@@ -160,6 +189,15 @@ impl Lab {
     /// # Errors
     /// As [`Lab::apply`].
     pub fn start(&mut self, services: &[Service]) -> Result<Outcome> {
+        self.launch()?;
+        self.apply(services)
+    }
+
+    /// Starts a Weir that knows nothing and writes nothing before its first events.
+    ///
+    /// # Errors
+    /// When the kernel or the policies cannot be had.
+    pub fn launch(&mut self) -> Result<()> {
         let kernel = self.node.kernel().run(Kernel::open)?;
         let store = Store::new(weir::node::identity(&self.config));
         let facts = weir::node::facts(&self.config, &self.local_addresses, &store);
@@ -170,7 +208,7 @@ impl Lab {
         })?;
         self.conntrack = Some(flows);
         self.pipeline = Some(Pipeline::new(store, decider, Installed::new(facts), kernel));
-        self.apply(services)
+        Ok(())
     }
 
     /// Makes `count` calls from `host`, from ports of our choice, and checks that each ended in a way the simulator
@@ -180,9 +218,7 @@ impl Lab {
     /// # Errors
     /// When kernel and simulator disagree, with both opinions.
     pub fn call(&mut self, host: &Host, count: usize, call: Call) -> Result<Tally> {
-        let source = call.source.map_or_else(|| host.address_towards(call.target.ip()), |source| source.ip());
-        let ports: Vec<u16> = (0..count).map(|_| self.source_port()).collect();
-        let tally = Tally::of(host, count, |number| call.from(source, ports[number]));
+        let tally = self.ask(host, count, call);
         let possible = self.simulate(host, &call)?;
         let seen = tally.endings();
         let told = || format!("{} {call:?}\n  possible: {possible:?}\n  seen: {seen:?}", host.name());
@@ -191,6 +227,15 @@ impl Lab {
             possible.iter().find(|(ending, share)| share * count as f64 >= SURELY_SEEN && !seen.contains(ending));
         ensure!(missing.is_none(), "never seen: {}", told());
         Ok(tally)
+    }
+
+    /// Makes `count` calls from `host`, from ports of our choice, whatever the simulator thinks. For what depends on
+    /// earlier calls, as client affinity does.
+    #[must_use]
+    pub fn ask(&mut self, host: &Host, count: usize, call: Call) -> Tally {
+        let source = call.source.map_or_else(|| host.address_towards(call.target.ip()), |source| source.ip());
+        let ports: Vec<u16> = (0..count).map(|_| self.source_port()).collect();
+        Tally::of(host, count, |number| call.from(source, ports[number]))
     }
 
     fn source_port(&mut self) -> u16 {
@@ -211,7 +256,12 @@ impl Lab {
             destination: call.target,
             mark: 0,
         };
-        let env = Env { local_addresses: self.local_addresses.iter().copied().collect(), ..Env::default() };
+        let env = Env {
+            local_addresses: self.local_addresses.iter().copied().collect(),
+            // The testbed names a pod's link after it.
+            interface: if host.name() == "outside" { "eth0".to_owned() } else { host.name().to_owned() },
+            ..Env::default()
+        };
         let outcomes = simulate(&ruleset, &packet, &env)?;
         let endings = outcomes.iter().map(|outcome| {
             let share = outcome.share.count as f64 / outcome.share.of as f64;
@@ -219,7 +269,7 @@ impl Lab {
                 Verdict::Reject => Ending::Failed(Failure::Refused),
                 Verdict::Drop => Ending::Failed(Failure::TimedOut),
                 Verdict::Delivered { to, masqueraded } => {
-                    let backend = to.and_then(|to| self.pod_at(to.ip())).map_or("nobody", Host::name).to_owned();
+                    let backend = to.and_then(|to| self.host_at(to.ip())).map_or("nobody", Host::name).to_owned();
                     let client = if masqueraded { address_of(Layout::NODE, source) } else { source };
                     Ending::Answered { backend, client }
                 }
@@ -229,8 +279,10 @@ impl Lab {
         Ok(endings.collect())
     }
 
-    fn pod_at(&self, address: IpAddr) -> Option<&Host> {
-        self.node.pods().iter().find(|pod| pod.address_towards(address) == address)
+    /// Whose address that is; a pod of the node's own network (`hostNetwork`) goes by the node's name.
+    fn host_at(&self, address: IpAddr) -> Option<&Host> {
+        let hosts = self.node.pods().iter().chain([self.node.kernel()]);
+        hosts.into_iter().find(|host| host.address_towards(address) == address)
     }
 }
 

@@ -6,3 +6,4 @@ pub mod kernel_cases;
 pub mod lab;
 pub mod policies;
 pub mod report;
+pub mod requests;

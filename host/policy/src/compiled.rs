@@ -143,7 +143,8 @@ impl LoadError {
     }
 }
 
-/// A checked policy.
+/// A checked policy. A clone shares the compiled code.
+#[derive(Clone)]
 pub struct Policy {
     pub(crate) name: Arc<str>,
     pub(crate) engine: Engine,
@@ -229,19 +230,9 @@ impl Policy {
         Ok(Self { settings: Arc::from(settings.trim()), fail_strategy: Arc::from(&**fail_strategy), ..loaded })
     }
 
-    /// The same component, with the same compiled code, under another name.
+    /// The same component, with the same compiled code, under another name and without settings.
     pub(crate) fn renamed(&self, name: &str) -> Self {
-        let Self { engine, pre, traffic, balancer, digest, .. } = self;
-        Self {
-            name: Arc::from(name),
-            engine: engine.clone(),
-            pre: pre.clone(),
-            traffic: traffic.clone(),
-            balancer: balancer.clone(),
-            digest: *digest,
-            settings: Arc::from(""),
-            fail_strategy: Arc::from(""),
-        }
+        Self { name: Arc::from(name), settings: Arc::from(""), fail_strategy: Arc::from(""), ..self.clone() }
     }
 
     /// A hash of all that an answer of it can depend on.

@@ -15,7 +15,7 @@ mod tests;
 
 use std::fmt;
 
-pub use config_map::{ConfigMapSpec, config_map};
+pub use config_map::{ConfigMapEvent, ConfigMapSpec, LABEL_POLICY, config_map};
 pub use meta::{ANNOTATION_POLICY, ANNOTATION_POLICY_SETTINGS, ANNOTATION_WEIGHT, DEFAULT_NAMESPACE};
 pub use node::{node, service_cidr};
 pub use service::service;

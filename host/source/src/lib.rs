@@ -10,5 +10,5 @@
 pub mod convert;
 pub mod manifests;
 
-pub use convert::{ConfigMapSpec, Selection};
+pub use convert::{ConfigMapEvent, ConfigMapSpec, Selection};
 pub use manifests::{Loaded, Manifests, Problem, Severity, watch};

@@ -27,7 +27,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use weir_model::{Event, NodeSpec, ServiceSpec, SliceSpec};
 
-use crate::{ConfigMapSpec, Selection};
+use crate::{ConfigMapEvent, ConfigMapSpec, Selection};
 pub use problem::{Problem, Severity};
 use tree::Tree;
 use union::Union;
@@ -66,6 +66,8 @@ pub struct Loaded {
 pub struct Changes {
     /// For the model: at first a complete list, then single objects. Empty when nothing changed.
     pub events: Vec<Event>,
+    /// What happened to ConfigMaps that carry policies; they count before `events` do.
+    pub config_maps: Vec<ConfigMapEvent>,
     /// Problems that were not there the last time.
     pub problems: Vec<Problem>,
 }
@@ -101,14 +103,17 @@ impl Manifests {
     /// a directory that is mounted late is not taken for an empty cluster.
     pub fn refresh(&mut self) -> Changes {
         let changed = self.tree.refresh();
-        let mut events = Vec::new();
+        let (mut events, mut config_maps) = (Vec::new(), Vec::new());
         if changed || !self.started {
             let union = Union::of(&self.tree);
             if self.started {
                 events = self.union.changes_to(&union);
+                config_maps = self.union.policy_changes_to(&union);
             } else if self.tree.is_complete() {
                 self.started = true;
                 events = union.complete();
+                config_maps = Union::default().policy_changes_to(&union);
+                config_maps.push(ConfigMapEvent::Listed);
             }
             self.union = union;
         }
@@ -116,7 +121,7 @@ impl Manifests {
         problems.extend_from_slice(&self.union.duplicates);
         let new = problems.iter().filter(|problem| !self.reported.contains(problem)).cloned().collect();
         self.reported = problems;
-        Changes { events, problems: new }
+        Changes { events, config_maps, problems: new }
     }
 
     /// The ConfigMaps as of the last [`Manifests::refresh`], in order of name.

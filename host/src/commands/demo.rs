@@ -46,7 +46,7 @@ pub(crate) fn run(args: &DemoArgs) -> anyhow::Result<()> {
 
     let addresses = scene.node.kernel().run(crate::node::addresses)?;
     let kernel = scene.node.kernel().run(Kernel::open)?;
-    let mut pipeline = super::pipeline(&config, &addresses, kernel)?;
+    let mut pipeline = super::pipeline(&config, super::catalog(&config, None)?, &addresses, kernel);
     super::apply(&mut pipeline, &config, &addresses, loaded.clone());
     let outcome = pipeline.sync()?;
     outcome.log_problems();

@@ -65,7 +65,8 @@ pub(crate) fn run(args: &ExplainArgs) -> anyhow::Result<()> {
     let from_manifests = args.manifests.is_some() || !args.files.is_empty();
     let (ruleset, frontend): (Ruleset, Option<Owner>) = if from_manifests {
         let loaded = super::load(&super::paths(args.manifests.as_ref(), &args.files), &config)?;
-        let mut pipeline = super::pipeline(&config, &addresses, Memory::default())?;
+        let mut pipeline =
+            super::pipeline(&config, super::catalog(&config, args.policies.as_deref())?, &addresses, Memory::default());
         super::apply(&mut pipeline, &config, &addresses, loaded);
         pipeline.sync()?.log_problems();
         let ruleset = pipeline.installed().ruleset();

@@ -10,7 +10,8 @@ pub(crate) fn run(args: &InputArgs) -> anyhow::Result<()> {
     let config = args.node.load()?;
     let loaded = super::load(&super::paths(args.manifests.as_ref(), &args.files), &config)?;
     let addresses = node::addresses()?;
-    let mut pipeline = super::pipeline(&config, &addresses, Memory::default())?;
+    let mut pipeline =
+        super::pipeline(&config, super::catalog(&config, args.policies.as_deref())?, &addresses, Memory::default());
     super::apply(&mut pipeline, &config, &addresses, loaded);
     pipeline.sync()?.log_problems();
     print!("{}", text::ruleset(&pipeline.installed().ruleset()));

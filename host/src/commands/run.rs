@@ -5,12 +5,14 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 use weir_netlink::Kernel;
+use weir_policy::{Catalog, Engine, Limits};
 
 use crate::cli::RunArgs;
 use crate::config::Config;
 use crate::follow::{Follower, conntrack::Conntrack, health_ports::HealthPorts, localhost_ports::LocalhostPorts};
 use crate::health::ProxyHealth;
 use crate::node::{self, Surroundings};
+use crate::policies::{self, Delivery, Policies};
 use crate::runner::Runner;
 
 /// Events that may wait for the pipeline before the source has to.
@@ -22,7 +24,9 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<()> {
     let identity = node::identity(&config);
     info!(node = %identity.name, zone = %identity.zone, config = %serde_json::to_string(&config)?, "starting");
     let kernel = Kernel::open()?;
-    let mut pipeline = super::pipeline(&config, &node::addresses()?, kernel)?;
+    let engine = Engine::new(Limits::default())?;
+    let catalog = Catalog::awaiting(&engine, &config.policies.traffic, &config.policies.balancer)?;
+    let mut pipeline = super::pipeline(&config, catalog, &node::addresses()?, kernel);
     // A second Weir on this node must end here, not wait for its turn.
     pipeline.claim()?;
     // Syncs stay on this thread. What listens has the other: it neither waits for a sync nor holds one up.
@@ -30,7 +34,21 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<()> {
     runtime.block_on(async {
         let (sender, events) = mpsc::channel(BACKLOG);
         let paths = super::paths(args.input.manifests.as_ref(), &args.input.files);
-        weir_source::watch(paths, super::selection(&config), sender).context("cannot follow the manifests")?;
+        let directory = args.input.policies.clone();
+        let (policies, deliveries) = Policies::start(engine, 1 + usize::from(directory.is_some()))?;
+        if let Some(directory) = directory {
+            policies::directory::watch(directory, deliveries.clone())?;
+        }
+        let (config_map_sender, mut config_maps) = mpsc::channel(BACKLOG);
+        tokio::spawn(async move {
+            while let Some(event) = config_maps.recv().await {
+                if deliveries.send(Delivery::of(event)).is_err() {
+                    return;
+                }
+            }
+        });
+        weir_source::watch(paths, super::selection(&config), sender, config_map_sender)
+            .context("cannot follow the manifests")?;
         let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let stop = async {
             tokio::select! {
@@ -41,7 +59,7 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<()> {
         let health = ProxyHealth::default();
         let followers = followers(&config, &health)?;
         let surroundings = Surroundings::open(config)?;
-        Runner { surroundings, followers, health }.run(&mut pipeline, events, stop).await;
+        Runner { surroundings, policies, followers, health }.run(&mut pipeline, events, stop).await;
         anyhow::Ok(())
     })
 }

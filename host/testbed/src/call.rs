@@ -169,15 +169,23 @@ impl Call {
         (outcome, start.elapsed())
     }
 
-    /// A TCP connection, with [`Call::timeout`] set on its reads and writes.
-    pub(crate) fn connect(&self) -> Result<TcpStream, Failure> {
+    /// The call's TCP connection from the namespace of the calling thread, for clients with a protocol of their own.
+    /// [`Call::timeout`] is set on its reads and writes.
+    ///
+    /// # Errors
+    /// As [`Call::make`].
+    pub fn connect(&self) -> Result<TcpStream, Failure> {
         let stream = TcpStream::from(self.socket(SockType::Stream)?);
         stream.set_read_timeout(Some(self.timeout))?;
         Ok(stream)
     }
 
-    /// A connected UDP socket: ICMP errors reach it as errors of its next call.
-    pub(crate) fn udp_socket(&self) -> Result<UdpSocket, Failure> {
+    /// The call's UDP socket in the namespace of the calling thread, for clients with a protocol of their own. It is
+    /// connected: ICMP errors reach it as errors of its next call. [`Call::timeout`] is set on its reads.
+    ///
+    /// # Errors
+    /// As [`Call::make`].
+    pub fn udp_socket(&self) -> Result<UdpSocket, Failure> {
         let socket = UdpSocket::from(self.socket(SockType::Datagram)?);
         socket.set_read_timeout(Some(self.timeout))?;
         Ok(socket)

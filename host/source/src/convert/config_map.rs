@@ -20,6 +20,29 @@ pub struct ConfigMapSpec {
     pub binary_data: BTreeMap<String, Vec<u8>>,
 }
 
+/// Label of a ConfigMap that carries a policy; its value must be `true`.
+pub const LABEL_POLICY: &str = "weir.proxy/policy";
+
+impl ConfigMapSpec {
+    /// Whether it carries a policy.
+    #[must_use]
+    pub fn is_policy(&self) -> bool {
+        self.labels.get(LABEL_POLICY).is_some_and(|value| value == "true")
+    }
+}
+
+/// What happened to the ConfigMaps that carry policies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ConfigMapEvent {
+    /// One appeared or changed.
+    Applied(ConfigMapSpec),
+    /// One went away, or is not labelled as a policy any more.
+    Gone(ObjectKey),
+    /// A complete list has ended: those that were applied and not gone since are all there are. Comes before the first
+    /// event of anything else.
+    Listed,
+}
+
 /// The ConfigMap in our own terms.
 ///
 /// # Errors

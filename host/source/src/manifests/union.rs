@@ -11,7 +11,7 @@ use weir_model::{Event, NodeSpec, ObjectKey, ServiceSpec, SliceKey, SliceSpec};
 use super::object::{Located, Object};
 use super::problem::{Place, Problem, Severity};
 use super::tree::Tree;
-use crate::ConfigMapSpec;
+use crate::{ConfigMapEvent, ConfigMapSpec};
 
 /// What the files say together.
 #[derive(Debug, Default)]
@@ -86,6 +86,17 @@ impl Union {
         events.extend(gone(&self.slices, &new.slices).map(|key| Event::SliceGone(key.clone())));
         events.extend(gone(&self.services, &new.services).map(|key| Event::ServiceGone(key.clone())));
         events
+    }
+
+    /// The same for ConfigMaps that carry policies.
+    pub(super) fn policy_changes_to(&self, new: &Self) -> Vec<ConfigMapEvent> {
+        let policies = |union: &Self| -> BTreeMap<ObjectKey, Arc<ConfigMapSpec>> {
+            let carry = union.config_maps.iter().filter(|(_, spec)| spec.is_policy());
+            carry.map(|(key, spec)| (key.clone(), spec.clone())).collect()
+        };
+        let (old, new) = (policies(self), policies(new));
+        let applied = changed(&old, &new).map(|spec| ConfigMapEvent::Applied(spec.clone()));
+        applied.chain(gone(&old, &new).map(|key| ConfigMapEvent::Gone(key.clone()))).collect()
     }
 
     fn add(&mut self, object: &Object) {

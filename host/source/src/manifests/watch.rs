@@ -17,7 +17,7 @@ use weir_model::Event;
 
 use super::scan::Stamp;
 use super::{Changes, Manifests, Problem};
-use crate::Selection;
+use crate::{ConfigMapEvent, Selection};
 
 /// How long the files must be quiet before they are read: whoever writes several, or one in pieces, is done.
 const QUIET: Duration = Duration::from_millis(50);
@@ -34,7 +34,8 @@ const FAST_POLL: Duration = Duration::from_secs(1);
 
 /// Reads the manifests at `paths`, as far as `selection` takes them, and follows them, on a thread of its own, until the receiver of `events`
 /// is gone. The first event is a complete list and comes once every path could be read; afterwards come
-/// single objects. Problems are logged when they arise.
+/// single objects. ConfigMaps that carry policies go
+/// to `config_maps`, which nobody has to receive. Problems are logged when they arise.
 ///
 /// # Errors
 /// When no thread can be started.
@@ -42,13 +43,16 @@ pub fn watch(
     paths: Vec<PathBuf>,
     selection: Selection,
     events: tokio::sync::mpsc::Sender<Event>,
+    config_maps: tokio::sync::mpsc::Sender<ConfigMapEvent>,
 ) -> io::Result<JoinHandle<()>> {
     thread::Builder::new().name("manifests".to_owned()).spawn(move || {
         let mut manifests = Manifests::new(paths, selection);
         let mut notifier = Notifier::new();
         while !events.is_closed() {
-            let Changes { events: changes, problems } = manifests.refresh();
+            let Changes { events: changes, config_maps: policies, problems } = manifests.refresh();
             problems.iter().for_each(Problem::log);
+            // Nobody has to receive these.
+            policies.into_iter().for_each(|change| drop(config_maps.blocking_send(change)));
             for change in changes {
                 if events.blocking_send(change).is_err() {
                     return;

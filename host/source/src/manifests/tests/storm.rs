@@ -24,7 +24,8 @@ struct Watched(Receiver<Event>);
 impl Watched {
     fn new(path: impl AsRef<Path>) -> Self {
         let (sender, receiver) = channel(64);
-        watch(vec![path.as_ref().to_owned()], Selection::default(), sender).expect("a thread");
+        watch(vec![path.as_ref().to_owned()], Selection::default(), sender, tokio::sync::mpsc::channel(1).0)
+            .expect("a thread");
         Self(receiver)
     }
 
