@@ -1,25 +1,31 @@
 //! The daemon's loop: events in, syncs out, until told to stop.
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc::Receiver;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, interval, sleep_until};
 use tracing::{error, info, warn};
 use weir_model::Event;
 use weir_nft::Dataplane;
 
 use crate::follow::Follower;
 use crate::health::ProxyHealth;
+use crate::metrics::Metrics;
 use crate::node::Surroundings;
 use crate::pipeline::Pipeline;
 use crate::policies::{Loaded, Policies};
+use crate::serve::Inspector;
 
 /// First wait after a failed sync; doubles with each further failure.
 const FIRST_RETRY: Duration = Duration::from_millis(250);
 
 /// Longest wait between two attempts.
 const LAST_RETRY: Duration = Duration::from_secs(30);
+
+/// How often the loop turns at least, so that others see that it does.
+const HEARTBEAT: Duration = Duration::from_secs(5);
 
 /// What the loop takes into account and tells besides the pipeline.
 pub struct Runner {
@@ -31,6 +37,10 @@ pub struct Runner {
     pub followers: Vec<Box<dyn Follower>>,
     /// Learns how syncs end.
     pub health: ProxyHealth,
+    /// Count what happens.
+    pub metrics: Arc<Metrics>,
+    /// Asks what is in here.
+    pub inspector: Inspector,
 }
 
 impl Runner {
@@ -44,22 +54,29 @@ impl Runner {
         stop: impl Future<Output = ()>,
     ) {
         tokio::pin!(stop);
+        let mut heartbeat = interval(HEARTBEAT);
         let mut retry: Option<(Instant, Duration)> = None;
         loop {
+            self.health.alive();
             let due = retry.map_or_else(Instant::now, |(due, _)| due);
             tokio::select! {
                 biased;
                 () = &mut stop => return info!("stopping; the rules stay"),
                 event = events.recv() => match event {
-                    Some(event) => pipeline.apply(event),
+                    Some(event) => self.apply(event, pipeline),
                     None => return info!("the source has ended; the rules stay"),
                 },
                 loaded = self.policies.next() => self.take(loaded, pipeline),
                 () = self.surroundings.changed() => {}
                 () = sleep_until(due), if retry.is_some() => {}
+                question = self.inspector.next() => {
+                    self.inspector.answer(pipeline, question);
+                    continue;
+                }
+                _ = heartbeat.tick() => continue,
             }
             while let Ok(event) = events.try_recv() {
-                pipeline.apply(event);
+                self.apply(event, pipeline);
             }
             while let Some(loaded) = self.policies.try_next() {
                 self.take(loaded, pipeline);
@@ -70,22 +87,33 @@ impl Runner {
             if let Some(facts) = self.surroundings.changed_facts(pipeline.store()) {
                 pipeline.set_facts(facts);
             }
+            self.health.node(pipeline.store().node_object());
+            self.health.queued();
+            let start = Instant::now();
             match pipeline.sync() {
                 Ok(outcome) => {
                     outcome.log();
                     self.health.synced();
+                    self.metrics.synced(pipeline, &outcome, start.elapsed());
                     let synced = pipeline.synced(&outcome);
                     self.followers.iter_mut().for_each(|follower| follower.synced(&synced));
+                    self.inspector.remember(outcome);
                     retry = None;
                 }
                 Err(problem) => {
                     self.health.failed();
+                    self.metrics.failed(&problem, pipeline.pending());
                     let wait = retry.map_or(FIRST_RETRY, |(_, wait)| (wait * 2).min(LAST_RETRY));
                     error!(error = %problem, retry_in = ?wait, "sync failed; the rules are as they were");
                     retry = Some((Instant::now() + wait, wait));
                 }
             }
         }
+    }
+
+    fn apply<D: Dataplane>(&self, event: Event, pipeline: &mut Pipeline<D>) {
+        self.metrics.event(&event);
+        pipeline.apply(event);
     }
 
     /// Lets a policy in or go. What is no good changes nothing, and is told.
@@ -97,16 +125,19 @@ impl Runner {
                 match pipeline.set_policy(*policy) {
                     Ok(services) => {
                         info!(policy = name, %digest, services, "policy loaded");
+                        self.metrics.policy_version(&name, None);
                         board.accepted(&name, digest);
                     }
                     Err(refused) => {
                         warn!(policy = name, %digest, reason = refused.reason, "policy refused: {refused}");
+                        self.metrics.policy_version(&name, Some(refused.reason));
                         board.refused(&name, refused.reason, &refused.to_string());
                     }
                 }
             }
             Loaded::Refused { name, reason, why } => {
                 warn!(policy = name, reason, "policy refused: {why}");
+                self.metrics.policy_version(&name, Some(reason));
                 board.refused(&name, reason, &why);
             }
             Loaded::Gone(name) => {

@@ -73,6 +73,7 @@ impl Cluster {
             family: Family::V4,
             ports: vec![SlicePort { name: String::new(), protocol, port: 8053 }],
             endpoints: numbers.iter().map(endpoint).collect(),
+            triggered: None,
         }));
     }
 
