@@ -96,10 +96,10 @@ fn a_check_that_fails_names_the_document_that_said_it() {
 #[test]
 fn the_later_file_wins_where_it_says_something() {
     let config = config(&[
-        "zone: a\nmasqueradeAll: true\nconntrack: {resetStaleTCP: true, min: 7}\npodCIDRs: [10.0.0.0/8, 11.0.0.0/8]\n",
-        "zone: b\nnodeName: ~\nconntrack: {min: 8}\npodCIDRs: [12.0.0.0/8]\n",
+        "zone: a\noomScoreAdj: -5\nmasqueradeAll: true\nconntrack: {resetStaleTCP: true, min: 7}\npodCIDRs: [10.0.0.0/8, 11.0.0.0/8]\n",
+        "zone: b\noomScoreAdj: ~\nconntrack: {min: 8}\npodCIDRs: [12.0.0.0/8]\n",
     ]);
-    assert_eq!((config.zone.as_str(), config.node_name.as_str(), config.masquerade_all), ("b", "", true));
+    assert_eq!((config.zone.as_str(), config.oom_score_adj, config.masquerade_all), ("b", Some(-5), true));
     assert_eq!((config.conntrack.min, config.conntrack.reset_stale_tcp), (8, true));
     assert_eq!(config.pod_cidrs, ["12.0.0.0/8".parse().expect("a network")]);
 }

@@ -136,7 +136,9 @@ impl KubeProxyMetrics {
             Event::Node(_) | Event::ServiceCidrs(_) => {}
         }
         let now = now();
-        families().for_each(|family| drop(self.last_queued.get_or_create(&family).set(now)));
+        for family in families() {
+            self.last_queued.get_or_create(&family).set(now);
+        }
     }
 
     pub(super) fn synced(&self, elapsed: Duration, now: f64, delays: &[(OfFamily, f64)]) {
@@ -154,7 +156,9 @@ impl KubeProxyMetrics {
     }
 
     pub(super) fn failed(&self) {
-        families().for_each(|family| drop(self.failures.get_or_create(&family).inc()));
+        for family in families() {
+            self.failures.get_or_create(&family).inc();
+        }
     }
 
     pub(super) fn answered(&self, path: &str, code: u16) {

@@ -128,7 +128,7 @@ fn refused_deletions_are_tried_again_and_cost_no_healthy_flow() {
 #[test]
 fn other_protocols_are_no_news() {
     let follower = |reset_stale_tcp| {
-        let settings = ConntrackSettings { reset_stale_tcp };
+        let settings = ConntrackSettings { reset_stale_tcp, ..ConntrackSettings::default() };
         Conntrack::start(Kernel::default(), &settings).expect("a thread")
     };
     for (protocol, reset, told) in [
