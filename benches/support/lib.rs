@@ -63,6 +63,7 @@ pub fn slice(number: usize, endpoints: usize, generation: usize) -> SliceSpec {
         family: Family::V4,
         ports: vec![SlicePort { name: "http".to_owned(), protocol: Protocol::Tcp, port: 8080 }],
         endpoints: (0..endpoints).map(endpoint).collect(),
+        triggered: None,
     }
 }
 

@@ -1,27 +1,35 @@
 //! The command line.
 
+mod flags;
+
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use tracing::warn;
 use weir_model::Protocol;
 
+use crate::cli::flags::ProxyFlags;
 use crate::commands;
-use crate::config::Config;
-use crate::telemetry::{self, LogFormat};
+use crate::config::{self, Config, Loaded, LogFormat, Logging};
+use crate::telemetry;
 
 /// A Kubernetes service proxy on nftables, with load-balancing policies in WebAssembly.
 #[derive(Debug, Parser)]
 #[command(name = "weir", version, propagate_version = true)]
 struct Cli {
-    /// How log lines look (on standard error).
-    #[arg(long, global = true, value_enum, default_value_t, env = "WEIR_LOG_FORMAT")]
-    log_format: LogFormat,
-    /// Which log lines are written: `error`, `warn`, `info`, `debug`, or per crate as in `info,weir_policy=debug`.
-    #[arg(long, global = true, default_value = "info", env = "WEIR_LOG")]
-    log: String,
+    /// How log lines look (on standard error) [default: text].
+    #[arg(long, global = true, value_enum, env = "WEIR_LOG_FORMAT")]
+    log_format: Option<LogFormat>,
+    /// Which log lines are written: `error`, `warn`, `info`, `debug`, or per crate as in `info,weir_policy=debug`
+    /// [default: info].
+    #[arg(long, global = true, env = "WEIR_LOG")]
+    log: Option<String>,
+    /// The same as kube-proxy's number: from 4 on `debug`, from 6 on `trace`.
+    #[arg(short = 'v', long = "v", global = true, value_name = "N", conflicts_with = "log")]
+    verbosity: Option<u32>,
     #[command(subcommand)]
     command: Command,
 }
@@ -38,6 +46,8 @@ enum Command {
     Demo(DemoArgs),
     /// Removes Weir's tables, and nothing else.
     Cleanup,
+    /// Checks configuration files, and prints what they come to.
+    CheckConfig(CheckConfigArgs),
 }
 
 /// Where the Services come from, and which node this is.
@@ -60,14 +70,17 @@ pub(crate) struct InputArgs {
 #[derive(Args, Clone, Debug)]
 pub(crate) struct NodeArgs {
     /// Name of this node as EndpointSlices spell it [default: the host's name].
-    #[arg(long = "node", value_name = "NAME", env = "NODE_NAME")]
+    #[arg(long = "node", visible_alias = "hostname-override", value_name = "NAME", env = "NODE_NAME")]
     pub(crate) name: Option<String>,
     /// Serve only the Services whose label service.kubernetes.io/service-proxy-name says this [default: those without].
     #[arg(long, value_name = "NAME")]
     pub(crate) service_proxy_name: Option<String>,
-    /// Weir's configuration (kind WeirConfiguration).
+    /// A configuration: of kind WeirConfiguration or KubeProxyConfiguration, or both as two documents. Given more than
+    /// once, the later file wins where it says something.
     #[arg(long, value_name = "FILE")]
-    pub(crate) config: Option<PathBuf>,
+    pub(crate) config: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) proxy: ProxyFlags,
 }
 
 /// `weir run`.
@@ -93,6 +106,25 @@ pub(crate) struct RunArgs {
     pub(crate) policies: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) node: NodeArgs,
+    /// Only remove Weir's tables (as `weir cleanup` does), and end.
+    #[arg(long, help_heading = "As with kube-proxy")]
+    pub(crate) cleanup: bool,
+    /// Only set the kernel's switches and limits that Services need, which takes more rights than running does, and end.
+    #[arg(long, help_heading = "As with kube-proxy", conflicts_with = "cleanup")]
+    pub(crate) init_only: bool,
+    /// Only write the configuration that files and flags come to, and end.
+    #[arg(long, value_name = "FILE", help_heading = "As with kube-proxy", conflicts_with_all = ["cleanup", "init_only"])]
+    pub(crate) write_config_to: Option<PathBuf>,
+}
+
+/// `weir check-config`.
+#[derive(Args, Debug)]
+pub(crate) struct CheckConfigArgs {
+    /// The files, in the order in which `--config` would get them.
+    #[arg(value_name = "FILE", required = true)]
+    pub(crate) files: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) proxy: ProxyFlags,
 }
 
 /// `weir demo`.
@@ -171,15 +203,27 @@ impl FromStr for Destination {
 }
 
 impl NodeArgs {
-    /// The configuration, with the flags applied.
-    pub(crate) fn load(&self) -> anyhow::Result<Config> {
-        let mut config = Config::load(self.config.as_deref())?;
-        if let Some(name) = &self.name {
-            config.node_name.clone_from(name);
-        }
-        if let Some(name) = &self.service_proxy_name {
-            config.service_proxy_name.clone_from(name);
-        }
+    /// The configuration of files and flags.
+    fn load(&self) -> anyhow::Result<Loaded> {
+        let flags = self.proxy.flags(self.name.as_ref(), self.service_proxy_name.as_ref());
+        Ok(config::read(&self.config, &flags)?)
+    }
+}
+
+impl Cli {
+    /// Starts the log, and reads the configuration of the command, if it takes one: the configuration tells how to log.
+    fn start(&self) -> anyhow::Result<Config> {
+        let node = match &self.command {
+            Command::Run(args) => Some(&args.node),
+            Command::Render(args) => Some(&args.node),
+            Command::Explain(args) => Some(&args.node),
+            Command::Demo(_) | Command::Cleanup | Command::CheckConfig(_) => None,
+        };
+        let Loaded { config, notes } = node.map(NodeArgs::load).transpose()?.unwrap_or_default();
+        let Logging { format, level } = &config.logging;
+        let level = self.verbosity.map(config::level).or(self.log.as_deref()).unwrap_or(level);
+        telemetry::start(self.log_format.unwrap_or(*format), level)?;
+        notes.iter().for_each(|note| warn!("configuration: {note}"));
         Ok(config)
     }
 }
@@ -187,14 +231,15 @@ impl NodeArgs {
 /// Runs the program. Exit codes: 0 done, 1 failed, 2 wrong usage.
 #[must_use]
 pub fn main() -> ExitCode {
-    let Cli { log_format, log, command } = Cli::parse();
+    let cli = Cli::parse();
     // One-shot commands answer on standard output; their log is for what went wrong.
-    let done = telemetry::start(log_format, &log).and_then(|()| match command {
-        Command::Run(args) => commands::run::run(&args),
-        Command::Render(args) => commands::render::run(&args),
-        Command::Explain(args) => commands::explain::run(&args),
+    let done = cli.start().and_then(|config| match cli.command {
+        Command::Run(args) => commands::run::run(&args, config),
+        Command::Render(args) => commands::render::run(&args, &config),
+        Command::Explain(args) => commands::explain::run(&args, &config),
         Command::Demo(args) => commands::demo::run(&args),
         Command::Cleanup => commands::cleanup::run(),
+        Command::CheckConfig(args) => commands::check_config::run(&args),
     });
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,8 +1,10 @@
 //! One module a subcommand, and what they share.
 
+pub(crate) mod check_config;
 pub(crate) mod cleanup;
 pub(crate) mod demo;
 pub(crate) mod explain;
+pub(crate) mod init;
 pub(crate) mod render;
 pub(crate) mod run;
 

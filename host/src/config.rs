@@ -1,12 +1,33 @@
-//! Weir's own settings: a document of kind `WeirConfiguration`, every field optional, unknown fields refused.
+//! The settings of a node: Weir's own document, kind `WeirConfiguration`, every field optional, unknown fields refused;
+//! and what an existing configuration of kube-proxy says, in the same terms.
 
-use std::path::{Path, PathBuf};
+mod bind_address;
+mod kube_proxy;
+mod layer;
+mod mode;
+mod read;
+mod span;
 
+use std::net::{IpAddr, Ipv4Addr};
+
+use clap::ValueEnum;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
+use weir_model::Family;
+
+pub use self::bind_address::BindAddress;
+pub use self::layer::Layer;
+pub use self::read::{ConfigError, Flags, Loaded, read};
+pub use self::span::Span;
+
+/// The port health is told on, as with kube-proxy.
+pub const HEALTHZ_PORT: u16 = 10256;
+
+/// The port metrics are told on, as with kube-proxy.
+pub const METRICS_PORT: u16 = 10249;
 
 /// Settings of one node, after defaults.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Config {
     /// Always `weir.proxy/v1alpha1`.
@@ -44,17 +65,99 @@ pub struct Config {
     pub masquerade_bit: u8,
     /// The policies of Services that name none.
     pub policies: DefaultPolicies,
-    /// What becomes of flows whose endpoint is gone.
+    /// What becomes of flows whose endpoint is gone, and how the kernel tracks flows.
     pub conntrack: ConntrackSettings,
+    /// Addresses this node is known by, at most one a family. Where there is none, its Node object tells, else its
+    /// default route.
+    #[serde(rename = "nodeIPs")]
+    pub node_ips: Vec<IpAddr>,
+    /// Where to answer `/livez`, `/readyz` and `/healthz`; empty: nowhere.
+    pub healthz_bind_address: BindAddress<HEALTHZ_PORT>,
+    /// Where to answer `/metrics` and `/debug/`; empty: nowhere.
+    pub metrics_bind_address: BindAddress<METRICS_PORT>,
+    /// End at once when one of these two addresses cannot be listened on, instead of trying again.
+    pub bind_address_hard_fail: bool,
+    /// Longest time a change may wait for its sync; after twice that this node calls itself unhealthy.
+    pub sync_period: Span,
+    /// Shortest time between two syncs; what comes meanwhile is gathered.
+    pub min_sync_period: Span,
+    /// How to reach the API server.
+    pub client_connection: ClientConnection,
+    /// Metrics under kube-proxy's names as well, for dashboards made for it.
+    pub kube_proxy_metrics: bool,
+    /// What the kernel's out-of-memory killer should think of this process, -1000 to 1000; without it, it stays as
+    /// whoever started Weir set it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub oom_score_adj: Option<i32>,
+    /// The log.
+    pub logging: Logging,
 }
 
-/// How flows are treated whose endpoint is gone.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// How flows are treated whose endpoint is gone; and, for `weir run --init-only`, the kernel's limits and times for
+/// tracked flows, where 0 leaves what the kernel has. Those are kube-proxy's, with its defaults.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct ConntrackSettings {
     /// End TCP connections, too, instead of leaving them to the peers' timeouts. UDP flows are always ended.
     #[serde(rename = "resetStaleTCP")]
     pub reset_stale_tcp: bool,
+    /// Most flows, per processor.
+    pub max_per_core: u32,
+    /// Most flows at least, however few processors there are.
+    pub min: u32,
+    /// How long an established TCP flow may be silent.
+    pub tcp_established_timeout: Span,
+    /// How long a TCP flow stays in CLOSE_WAIT.
+    pub tcp_close_wait_timeout: Span,
+    /// Take packets outside of the TCP window for part of the flow.
+    pub tcp_be_liberal: bool,
+    /// How long a UDP flow that was answered once may be silent.
+    pub udp_timeout: Span,
+    /// How long a UDP flow with traffic in both directions may be silent.
+    pub udp_stream_timeout: Span,
+}
+
+/// How to reach the API server (kube-proxy: `clientConnection`).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct ClientConnection {
+    /// Path of a kubeconfig; when empty, the credentials of the pod.
+    pub kubeconfig: String,
+    /// Requests a second over any length of time; negative means no limit.
+    pub qps: f32,
+    /// Requests at once.
+    pub burst: u32,
+}
+
+/// How the log looks and what is in it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Logging {
+    /// `text` or `json`.
+    pub format: LogFormat,
+    /// `error`, `warn`, `info`, `debug`, or per crate as in `info,weir_policy=debug`.
+    pub level: String,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum LogFormat {
+    /// One readable line an event.
+    #[default]
+    Text,
+    /// One JSON object an event.
+    Json,
+}
+
+/// The level kube-proxy's `-v` stands for: what it logs at 4 is for debugging, from 6 on it traces.
+#[must_use]
+pub fn level(verbosity: u32) -> &'static str {
+    match verbosity {
+        0..=3 => "info",
+        4..=5 => "debug",
+        6.. => "trace",
+    }
 }
 
 /// Names of the policies that serve where a Service asks for none.
@@ -130,7 +233,44 @@ impl Default for Config {
             masquerade_bit: 14,
             policies: DefaultPolicies::default(),
             conntrack: ConntrackSettings::default(),
+            node_ips: Vec::new(),
+            healthz_bind_address: BindAddress::of(Ipv4Addr::UNSPECIFIED.into()),
+            metrics_bind_address: BindAddress::of(Ipv4Addr::LOCALHOST.into()),
+            bind_address_hard_fail: false,
+            sync_period: Span::seconds(30),
+            min_sync_period: Span::default(),
+            client_connection: ClientConnection::default(),
+            kube_proxy_metrics: false,
+            oom_score_adj: None,
+            logging: Logging::default(),
         }
+    }
+}
+
+impl Default for ConntrackSettings {
+    fn default() -> Self {
+        Self {
+            reset_stale_tcp: false,
+            max_per_core: 32_768,
+            min: 131_072,
+            tcp_established_timeout: Span::seconds(24 * 3600),
+            tcp_close_wait_timeout: Span::seconds(3600),
+            tcp_be_liberal: false,
+            udp_timeout: Span::default(),
+            udp_stream_timeout: Span::default(),
+        }
+    }
+}
+
+impl Default for ClientConnection {
+    fn default() -> Self {
+        Self { kubeconfig: String::new(), qps: 5.0, burst: 10 }
+    }
+}
+
+impl Default for Logging {
+    fn default() -> Self {
+        Self { format: LogFormat::default(), level: "info".to_owned() }
     }
 }
 
@@ -140,51 +280,8 @@ impl Default for DefaultPolicies {
     }
 }
 
-/// Why a configuration file cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    /// It cannot be read.
-    #[error("cannot read the configuration {path}: {error}")]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// Why not.
-        error: std::io::Error,
-    },
-    /// It is not YAML of the right shape; the text names line and field.
-    #[error("configuration {path}: {error}")]
-    Parse {
-        /// The file.
-        path: PathBuf,
-        /// Line, column and field.
-        error: Box<serde_saphyr::Error>,
-    },
-    /// A field holds something that makes no sense.
-    #[error("configuration {path}: {field}: {why}")]
-    Field {
-        /// The file.
-        path: PathBuf,
-        /// The field.
-        field: &'static str,
-        /// What is wrong.
-        why: String,
-    },
-}
-
 impl Config {
-    /// Reads and checks a configuration file; `None` gives the defaults.
-    ///
-    /// # Errors
-    /// See [`ConfigError`].
-    pub fn load(path: Option<&Path>) -> Result<Self, ConfigError> {
-        let Some(path) = path else { return Ok(Self::default()) };
-        let text = std::fs::read_to_string(path).map_err(|error| ConfigError::Read { path: path.into(), error })?;
-        let config: Self = serde_saphyr::from_str(&text)
-            .map_err(|error| ConfigError::Parse { path: path.into(), error: Box::new(error) })?;
-        config.check().map_err(|(field, why)| ConfigError::Field { path: path.into(), field, why })?;
-        Ok(config)
-    }
-
+    /// Checks what the types leave open. The error is a field and what is wrong with it.
     fn check(&self) -> Result<(), (&'static str, String)> {
         if self.api_version != API_VERSION {
             return Err(("apiVersion", format!("must be {API_VERSION}, not {:?}", self.api_version)));
@@ -194,6 +291,16 @@ impl Config {
         }
         if self.masquerade_bit > 31 {
             return Err(("masqueradeBit", format!("must be 0 to 31, not {}", self.masquerade_bit)));
+        }
+        let of_family = |family| self.node_ips.iter().filter(|ip| Family::of(**ip) == family).count();
+        if Family::ALL.into_iter().any(|family| of_family(family) > 1) {
+            return Err(("nodeIPs", "there may be one IPv4 and one IPv6 address".to_owned()));
+        }
+        if let Some(score) = self.oom_score_adj.filter(|score| !(-1000..=1000).contains(score)) {
+            return Err(("oomScoreAdj", format!("must be -1000 to 1000, not {score}")));
+        }
+        if self.sync_period == Span::default() {
+            return Err(("syncPeriod", "must be more than 0".to_owned()));
         }
         for entry in &self.node_port_addresses {
             let word = [node_port_word::PRIMARY, node_port_word::ALL, node_port_word::LOCALHOST].contains(&&**entry);
@@ -221,41 +328,4 @@ fn interface(field: &'static str, name: &str) -> Result<(), (&'static str, Strin
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn load(text: &str) -> Result<Config, ConfigError> {
-        let directory = std::env::temp_dir().join(format!("weir-config-{}-{:p}", std::process::id(), text));
-        std::fs::create_dir_all(&directory).expect("a temporary directory");
-        let path = directory.join("config.yaml");
-        std::fs::write(&path, text).expect("a file");
-        let loaded = Config::load(Some(&path));
-        std::fs::remove_dir_all(&directory).expect("removes");
-        loaded
-    }
-
-    #[test]
-    fn reads_what_the_readme_shows() {
-        let config = load(
-            "apiVersion: weir.proxy/v1alpha1\nkind: WeirConfiguration\nnodeName: n1\npodCIDRs: [10.244.0.0/16]\npolicies:\n  balancer: round-robin\n",
-        )
-        .expect("a good file");
-        assert_eq!((config.node_name.as_str(), config.pod_cidrs.len()), ("n1", 1));
-        assert_eq!(config.policies.balancer, "round-robin");
-        assert_eq!(config.policies.traffic, "kubernetes");
-    }
-
-    #[test]
-    fn errors_name_the_field() {
-        let unknown = load("nodename: x\n").expect_err("an unknown field").to_string();
-        assert!(unknown.contains("nodename"), "{unknown}");
-        let bit = load("masqueradeBit: 32\n").expect_err("a bad bit").to_string();
-        assert!(bit.contains("masqueradeBit"), "{bit}");
-        let addresses = load("nodePortAddresses: [everywhere]\n").expect_err("a bad word").to_string();
-        assert!(addresses.contains("nodePortAddresses") && addresses.contains("everywhere"), "{addresses}");
-        let conntrack = load("conntrack: {resetStaleTcp: true}\n").expect_err("a misspelt field").to_string();
-        assert!(conntrack.contains("resetStaleTcp") && conntrack.contains("resetStaleTCP"), "{conntrack}");
-        let cidr = load("podCIDRs: [10.0.0.0/99]\n").expect_err("a bad CIDR").to_string();
-        assert!(cidr.contains("podCIDRs") || cidr.contains("10.0.0.0/99") || cidr.contains("line"), "{cidr}");
-    }
-}
+mod tests;

@@ -2,7 +2,7 @@
 
 pub mod conntrack;
 pub mod health_ports;
-mod listener;
+pub(crate) mod listener;
 pub mod localhost_ports;
 
 use weir_model::{ServiceId, Store};

@@ -32,8 +32,13 @@ pub fn identity(config: &Config) -> NodeIdentity {
 #[must_use]
 pub fn facts(config: &Config, present: &[IpAddr], store: &Store) -> NodeFacts {
     let (object, service_cidrs) = (store.node_object(), store.service_cidrs());
-    let addresses: Vec<IpAddr> =
-        Family::ALL.into_iter().filter_map(|family| primary_address(family, present, object)).collect();
+    let addresses: Vec<IpAddr> = Family::ALL
+        .into_iter()
+        .filter_map(|family| {
+            let said = config.node_ips.iter().copied().find(|address| Family::of(*address) == family);
+            said.or_else(|| primary_address(family, present, object))
+        })
+        .collect();
     let node_ports = |family| node_port_addresses(&config.node_port_addresses, family, present, &addresses);
     NodeFacts {
         node_ports_v4: node_ports(Family::V4),

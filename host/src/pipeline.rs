@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
-use weir_model::{Decision, Event, Family, PortKey, ServiceId, Store};
+use weir_model::{Decision, Event, Family, Origin, PortKey, ServiceId, Store, Trigger};
 use weir_nft::{CommitError, Dataplane, DumpError, Installed, Op, Ruleset, Staged, Transaction, diff};
 use weir_plan::{Claims, NodeFacts, PortPlan, Rejection};
-use weir_policy::{Decider, Failure, Policy, Refused};
+use weir_policy::{Decider, Decisions, Failure, Policy, Refused, Stats};
 
 use crate::follow::Synced;
 
@@ -31,8 +31,21 @@ pub struct Pipeline<D> {
     pending: BTreeSet<ServiceId>,
     /// Ports the kernel refused, and what it said. Tried again when their Service changes.
     quarantined: BTreeMap<PortKey, String>,
+    /// What is to be told of once the kernel has it.
+    news: News,
     /// The decision each port lives by, for `weir explain`.
     decisions: BTreeMap<PortKey, Arc<Decision>>,
+}
+
+/// What happened since the last sync that reached the kernel.
+#[derive(Clone, Debug, Default)]
+pub struct News {
+    /// When the changes of endpoints began.
+    pub triggers: Vec<Trigger>,
+    /// What the policies cost, policy by policy.
+    pub policies: BTreeMap<Arc<str>, Stats>,
+    /// Ports whose policies gave no answer, by what stood in: `last-good`, `fallback` or `last-resort`.
+    pub fallbacks: BTreeMap<&'static str, u64>,
 }
 
 /// What one sync did.
@@ -50,6 +63,8 @@ pub struct Outcome {
     pub rejections: Vec<Rejection>,
     /// Time each stage took.
     pub timings: Timings,
+    /// For metrics: this sync, and those before it that failed.
+    pub news: News,
 }
 
 /// Time each stage of a sync took.
@@ -86,6 +101,7 @@ impl<D: Dataplane> Pipeline<D> {
             trusted: false,
             facts: None,
             pending: BTreeSet::new(),
+            news: News::default(),
             quarantined: BTreeMap::new(),
             decisions: BTreeMap::new(),
         }
@@ -146,6 +162,18 @@ impl<D: Dataplane> Pipeline<D> {
         count
     }
 
+    /// How many Services have changes that have not reached the kernel.
+    #[must_use]
+    pub fn pending(&self) -> usize {
+        // Either may hold Services the other holds as well; counting them twice until the next sync does no harm.
+        self.pending.len() + self.store.dirty_count()
+    }
+
+    /// The decision every port lives by.
+    pub fn decisions(&self) -> impl Iterator<Item = (&PortKey, &Decision)> + '_ {
+        self.decisions.iter().map(|(port, decision)| (port, &**decision))
+    }
+
     /// The facts that hold, in the kernel or with the next sync.
     fn facts(&self) -> &NodeFacts {
         self.facts.as_ref().unwrap_or(self.installed.node())
@@ -165,6 +193,7 @@ impl<D: Dataplane> Pipeline<D> {
         let start = Instant::now();
         let decisions = self.decider.decide(&self.store, &services);
         let decide = start.elapsed();
+        self.news.note(self.store.take_triggers(), &decisions);
 
         let start = Instant::now();
         let mut rejections = Vec::new();
@@ -176,7 +205,8 @@ impl<D: Dataplane> Pipeline<D> {
         match self.commit(changes) {
             Ok(transaction) => {
                 let timings = Timings { decide, plan, commit: start.elapsed() };
-                Ok(Outcome { services, ports, transaction, failures: decisions.failures, rejections, timings })
+                let (failures, news) = (decisions.failures, std::mem::take(&mut self.news));
+                Ok(Outcome { services, ports, transaction, failures, rejections, timings, news })
             }
             Err(error) => {
                 self.pending.extend(services);
@@ -321,6 +351,28 @@ impl<D: Dataplane> Pipeline<D> {
     /// Where the rules go.
     pub fn dataplane(&mut self) -> &mut D {
         &mut self.dataplane
+    }
+}
+
+impl News {
+    fn note(&mut self, triggers: Vec<Trigger>, decisions: &Decisions) {
+        self.triggers.extend(triggers);
+        for (policy, stats) in &decisions.stats {
+            let sum = self.policies.entry(policy.clone()).or_default();
+            sum.calls += stats.calls;
+            sum.asked += stats.asked;
+            sum.fuel += stats.fuel;
+            sum.time += stats.time;
+        }
+        for (_, decision) in &decisions.ports {
+            let stand_in = match decision.origin {
+                Origin::Policy { .. } => continue,
+                Origin::LastGood => "last-good",
+                Origin::Fallback(_) => "fallback",
+                Origin::LastResort => "last-resort",
+            };
+            *self.fallbacks.entry(stand_in).or_default() += 1;
+        }
     }
 }
 

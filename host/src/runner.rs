@@ -1,20 +1,23 @@
 //! The daemon's loop: events in, syncs out, until told to stop.
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc::Receiver;
-use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until};
+use tokio::time::{Instant, MissedTickBehavior, interval, interval_at, sleep_until};
 use tracing::{error, info, warn};
 use weir_model::Event;
 use weir_nft::Dataplane;
 
 use crate::follow::Follower;
 use crate::health::ProxyHealth;
+use crate::metrics::Metrics;
 use crate::node::Surroundings;
 use crate::notices::Notices;
 use crate::pipeline::Pipeline;
 use crate::policies::{Loaded, Policies};
+use crate::serve::Inspector;
 
 /// First wait after a failed sync; doubles with each further failure.
 const FIRST_RETRY: Duration = Duration::from_millis(250);
@@ -23,14 +26,19 @@ const FIRST_RETRY: Duration = Duration::from_millis(250);
 const LAST_RETRY: Duration = Duration::from_secs(30);
 
 /// Least time between the end of a sync and the next one, in which changes gather: a storm of them costs a hundred syncs
-/// a second at most, and a change that comes alone waits for nothing.
-const LEAST_INTERVAL: Duration = Duration::from_millis(10);
+/// a second at most, and a change that comes alone waits for nothing. The configuration may ask for more.
+pub const LEAST_INTERVAL: Duration = Duration::from_millis(10);
 
 /// How often the kernel is asked whether the rules may have been changed by others.
 const AUDIT: Duration = Duration::from_secs(30);
 
+/// How often the loop turns at least, so that others see that it does.
+const HEARTBEAT: Duration = Duration::from_secs(5);
+
 /// What the loop takes into account and tells besides the pipeline.
 pub struct Runner {
+    /// Least time between the end of a sync and the next one.
+    pub least_interval: Duration,
     /// What this node is.
     pub surroundings: Surroundings,
     /// Policies on their way in.
@@ -41,6 +49,10 @@ pub struct Runner {
     pub followers: Vec<Box<dyn Follower>>,
     /// Learns how syncs end.
     pub health: ProxyHealth,
+    /// Count what happens.
+    pub metrics: Arc<Metrics>,
+    /// Asks what is in here.
+    pub inspector: Inspector,
 }
 
 impl Runner {
@@ -54,22 +66,29 @@ impl Runner {
         stop: impl Future<Output = ()>,
     ) {
         tokio::pin!(stop);
+        let mut heartbeat = interval(HEARTBEAT);
         let mut retry: Option<(Instant, Duration)> = None;
         let mut audit = interval_at(Instant::now() + AUDIT, AUDIT);
         audit.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut rest = Instant::now();
         loop {
+            self.health.alive();
             let due = retry.map_or_else(Instant::now, |(due, _)| due);
             tokio::select! {
                 biased;
                 () = &mut stop => return info!("stopping; the rules stay"),
                 event = events.recv() => match event {
-                    Some(event) => pipeline.apply(event),
+                    Some(event) => self.apply(event, pipeline),
                     None => return info!("the source has ended; the rules stay"),
                 },
                 loaded = self.policies.next() => self.take(loaded, pipeline),
                 () = self.surroundings.changed() => {}
                 () = sleep_until(due), if retry.is_some() => {}
+                question = self.inspector.next() => {
+                    self.inspector.answer(pipeline, question);
+                    continue;
+                }
+                _ = heartbeat.tick() => continue,
                 _ = audit.tick() => match pipeline.audit() {
                     Ok(true) => continue,
                     Ok(false) => {}
@@ -85,7 +104,7 @@ impl Runner {
                 () = sleep_until(rest) => {}
             }
             while let Ok(event) = events.try_recv() {
-                pipeline.apply(event);
+                self.apply(event, pipeline);
             }
             while let Some(loaded) = self.policies.try_next() {
                 self.take(loaded, pipeline);
@@ -96,25 +115,36 @@ impl Runner {
             if let Some(facts) = self.surroundings.changed_facts(pipeline.store()) {
                 pipeline.set_facts(facts);
             }
+            self.health.node(pipeline.store().node_object());
+            self.health.queued();
+            let start = Instant::now();
             match pipeline.sync() {
                 Ok(outcome) => {
                     outcome.log();
                     outcome.failures.iter().for_each(|failure| self.notices.policy_failed(failure));
                     outcome.rejections.iter().for_each(|rejection| self.notices.rejected(rejection));
                     self.health.synced();
+                    self.metrics.synced(pipeline, &outcome, start.elapsed());
                     let synced = pipeline.synced(&outcome);
                     self.followers.iter_mut().for_each(|follower| follower.synced(&synced));
+                    self.inspector.remember(outcome);
                     retry = None;
                 }
                 Err(problem) => {
                     self.health.failed();
+                    self.metrics.failed(&problem, pipeline.pending());
                     let wait = retry.map_or(FIRST_RETRY, |(_, wait)| (wait * 2).min(LAST_RETRY));
                     error!(error = %problem, retry_in = ?wait, "sync failed; the rules are as they were");
                     retry = Some((Instant::now() + wait, wait));
                 }
             }
-            rest = Instant::now() + LEAST_INTERVAL;
+            rest = Instant::now() + self.least_interval;
         }
+    }
+
+    fn apply<D: Dataplane>(&self, event: Event, pipeline: &mut Pipeline<D>) {
+        self.metrics.event(&event);
+        pipeline.apply(event);
     }
 
     /// Lets a policy in or go. What is no good changes nothing, and is told.
@@ -127,11 +157,13 @@ impl Runner {
                     Ok(services) => {
                         info!(policy = name, %digest, services, "policy loaded");
                         self.notices.policy_loaded(&name, &digest);
+                        self.metrics.policy_version(&name, None);
                         board.accepted(&name, digest);
                     }
                     Err(refused) => {
                         warn!(policy = name, %digest, reason = refused.reason, "policy refused: {refused}");
                         self.notices.policy_refused(&name, &refused.to_string());
+                        self.metrics.policy_version(&name, Some(refused.reason));
                         board.refused(&name, refused.reason, &refused.to_string());
                     }
                 }
@@ -139,6 +171,7 @@ impl Runner {
             Loaded::Refused { name, reason, why } => {
                 warn!(policy = name, reason, "policy refused: {why}");
                 self.notices.policy_refused(&name, &why);
+                self.metrics.policy_version(&name, Some(reason));
                 board.refused(&name, reason, &why);
             }
             Loaded::Gone(name) => {

@@ -1,17 +1,8 @@
 //! Logs.
 
-use clap::ValueEnum;
 use tracing_subscriber::EnvFilter;
 
-/// How log lines look.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
-    /// One readable line an event.
-    #[default]
-    Text,
-    /// One JSON object an event.
-    Json,
-}
+use crate::config::LogFormat;
 
 /// Starts logging to standard error. `filter` is a `tracing` filter such as `info` or `weir=debug`.
 ///

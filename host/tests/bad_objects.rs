@@ -72,6 +72,7 @@ fn slice(service: &str, addresses: impl IntoIterator<Item = IpAddr>) -> Event {
         family: Family::V4,
         ports: vec![SlicePort { name: String::new(), protocol: Protocol::Tcp, port: 8080 }],
         endpoints: addresses.into_iter().map(endpoint).collect(),
+        triggered: None,
     })
 }
 

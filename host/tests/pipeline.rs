@@ -92,6 +92,7 @@ fn service(n: u8, host: u8) -> [Event; 2] {
         family: Family::V4,
         ports: vec![SlicePort { name: String::new(), protocol: Protocol::Tcp, port: 8080 }],
         endpoints: vec![endpoint],
+        triggered: None,
     };
     [Event::Service(service), Event::Slice(slice)]
 }

@@ -3,17 +3,20 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 use weir::config::Config;
 use weir::follow::{Follower, Synced};
 use weir::health::ProxyHealth;
+use weir::metrics::{Metrics, Sources};
 use weir::node::Surroundings;
 use weir::notices::Notices;
 use weir::pipeline::Pipeline;
 use weir::policies::{Board, Deliveries, Delivery, Policies, State, directory};
-use weir::runner::Runner;
+use weir::runner::{LEAST_INTERVAL, Runner};
+use weir::serve::Inspector;
 use weir_model::{
     Conditions, EndpointSpec, Event, Family, IndexFunction, NodeIdentity, ObjectKey, Protocol, ServicePortSpec,
     ServiceSpec, SlicePort, SliceSpec, Store,
@@ -71,7 +74,11 @@ impl Daemon {
                 let surroundings = Surroundings::open(Config::default()).expect("this machine's addresses");
                 let (followers, health) = (vec![Box::new(Spy(spy)) as Box<dyn Follower>], ProxyHealth::default());
                 let notices = Notices::nowhere();
-                let runner = Runner { surroundings, policies, notices, followers, health };
+                let metrics = Arc::new(Metrics::new(Sources::default(), false));
+                let inspector = Inspector::unasked();
+                let least_interval = LEAST_INTERVAL;
+                let runner =
+                    Runner { least_interval, surroundings, policies, notices, followers, health, metrics, inspector };
                 runner.run(&mut pipeline, received, std::future::pending()).await;
             });
         });
@@ -139,6 +146,7 @@ fn cluster() -> Event {
             family: Family::V4,
             ports: vec![SlicePort { name: String::new(), protocol: Protocol::Tcp, port: 8080 }],
             endpoints: vec![endpoint(1), endpoint(2)],
+            triggered: None,
         }],
     }
 }

@@ -25,7 +25,10 @@ impl Node {
     pub(crate) fn load(config: &Path) -> anyhow::Result<Self> {
         let addresses =
             ["192.168.0.2", "2001:db8::1"].iter().map(|address| address.parse()).collect::<Result<_, _>>()?;
-        Ok(Self { config: Config::load(Some(config))?, addresses })
+        Ok(Self {
+            config: weir::config::read(&[config.to_path_buf()], &weir::config::Flags::default())?.config,
+            addresses,
+        })
     }
 
     /// A pipeline that has seen nothing.

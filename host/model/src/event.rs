@@ -77,6 +77,9 @@ pub struct NodeSpec {
     pub pod_cidrs: Vec<IpNet>,
     /// `status.addresses`: internal ones first, then external ones.
     pub addresses: Vec<IpAddr>,
+    /// Whether it is on its way out: `metadata.deletionTimestamp` is set, or it has the taint
+    /// `ToBeDeletedByClusterAutoscaler` (KEP-3836). Load balancers should send it nothing new.
+    pub leaving: bool,
 }
 
 /// One entry of `spec.ports`.
@@ -108,6 +111,10 @@ pub struct SliceSpec {
     pub ports: Vec<SlicePort>,
     /// Endpoints, first address only, as kube-proxy does.
     pub endpoints: Vec<EndpointSpec>,
+    /// Annotation `endpoints.kubernetes.io/last-change-trigger-time`, in milliseconds since 1970: when the pod or
+    /// Service changed that made the controller write this version. For metrics only: slices that differ in nothing
+    /// else are the same.
+    pub triggered: Option<i64>,
 }
 
 /// A port of a slice. A Service port finds its endpoints by equal name and protocol; the target port of the

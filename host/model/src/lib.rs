@@ -19,4 +19,4 @@ pub use ids::{NameId, Names, ServiceId};
 pub use service::{
     Family, NodeIdentity, ObjectKey, Port, PortKey, Protocol, Service, ServiceKind, ServicePort, TrafficPolicy,
 };
-pub use store::Store;
+pub use store::{Store, Trigger};

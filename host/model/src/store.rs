@@ -25,9 +25,20 @@ pub struct Store {
     /// Which Service a slice belongs to; a slice may change that.
     slice_owner: BTreeMap<SliceKey, ServiceId>,
     dirty: BTreeSet<ServiceId>,
+    /// When what changed since the last look was triggered, where slices tell.
+    triggers: Vec<Trigger>,
     /// Whether a complete list came.
     listed: bool,
     surroundings: Surroundings,
+}
+
+/// When a change of endpoints began in the cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Trigger {
+    /// Family of the slice that changed.
+    pub family: Family,
+    /// Milliseconds since 1970.
+    pub at: i64,
 }
 
 /// What is known of the node and the cluster as such.
@@ -79,6 +90,7 @@ impl Store {
             next_id: 0,
             slice_owner: BTreeMap::new(),
             dirty: BTreeSet::new(),
+            triggers: Vec::new(),
             listed: false,
             surroundings: Surroundings { zone_given, ..Surroundings::default() },
         }
@@ -101,6 +113,17 @@ impl Store {
     /// The Services touched since the last call, in ascending order, those that are gone included.
     pub fn take_dirty(&mut self) -> Vec<ServiceId> {
         std::mem::take(&mut self.dirty).into_iter().collect()
+    }
+
+    /// What triggered the changes since the last call, one for each changed slice that tells.
+    pub fn take_triggers(&mut self) -> Vec<Trigger> {
+        std::mem::take(&mut self.triggers)
+    }
+
+    /// How many Services changed since [`Self::take_dirty`] was called.
+    #[must_use]
+    pub fn dirty_count(&self) -> usize {
+        self.dirty.len()
     }
 
     /// Every Service there is, in ascending order of number.
@@ -204,7 +227,7 @@ impl Store {
         if self.slice_owner.get(&spec.key).is_some_and(|owner| *owner != id) {
             self.drop_slice(&spec.key);
         }
-        let SliceSpec { key, family, ports, endpoints, .. } = spec;
+        let SliceSpec { key, family, ports, endpoints, triggered, .. } = spec;
         let names = &mut self.names;
         let ports = ports.into_iter().map(|port| (intern(names, &port.name), port.protocol, port.port)).collect();
         let endpoints = endpoints.into_iter().map(|endpoint| self.compact_endpoint(&endpoint)).collect();
@@ -215,6 +238,7 @@ impl Store {
         {
             entry.slices.insert(key, slice);
             self.dirty.insert(id);
+            self.triggers.extend(triggered.map(|at| Trigger { family, at }));
         }
     }
 

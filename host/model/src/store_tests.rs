@@ -37,6 +37,7 @@ fn slice(name: &str, of: &str, endpoints: Vec<EndpointSpec>) -> SliceSpec {
         family: Family::V4,
         ports: vec![SlicePort { name: "http".to_owned(), protocol: Protocol::Tcp, port: 8080 }],
         endpoints,
+        triggered: None,
     }
 }
 

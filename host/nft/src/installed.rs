@@ -96,6 +96,11 @@ impl Installed {
             .take_while(move |key| key.service == service)
     }
 
+    /// How many elements the Services have in each set that has any.
+    pub fn element_counts(&self) -> impl Iterator<Item = (Family, SetName, u32)> + '_ {
+        self.families.iter().flat_map(|(family, state)| state.counts.iter().map(|(set, count)| (*family, *set, *count)))
+    }
+
     /// Keeps the sizes the kernel's sets have where they still do, so that a restart rewrites nothing.
     pub fn adopt_sizes(&mut self, present: &Ruleset) {
         for (family, table) in &present.tables {

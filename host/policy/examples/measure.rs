@@ -105,6 +105,7 @@ fn cluster(services: u32, endpoints: u32, settings: Option<&str>) -> Store {
             family: Family::V4,
             ports: vec![SlicePort { name: "http".to_owned(), protocol: Protocol::Tcp, port: 8080 }],
             endpoints: (0..endpoints).map(endpoint).collect(),
+            triggered: None,
         }));
     }
     store

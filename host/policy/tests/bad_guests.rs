@@ -60,6 +60,7 @@ impl Node {
             family: Family::V4,
             ports: vec![SlicePort { name: String::new(), protocol: Protocol::Tcp, port: 8080 }],
             endpoints: endpoints.iter().map(endpoint).collect(),
+            triggered: None,
         }));
     }
 

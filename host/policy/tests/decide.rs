@@ -40,6 +40,7 @@ fn slice(service: &str, endpoints: &[(u8, bool, Conditions)]) -> SliceSpec {
         family: Family::V4,
         ports: vec![SlicePort { name: "http".to_owned(), protocol: Protocol::Tcp, port: 8080 }],
         endpoints: endpoints.iter().map(endpoint).collect(),
+        triggered: None,
     }
 }
 

@@ -119,6 +119,7 @@ fn list(services: Vec<(TrafficPolicy, TrafficPolicy, bool, Vec<EndpointSpec>)>) 
             family: Family::V4,
             ports: vec![SlicePort { name: String::new(), protocol: Protocol::Tcp, port: 8080 }],
             endpoints,
+            triggered: None,
         });
     }
     Event::Replace { services: specs, slices }

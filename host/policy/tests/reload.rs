@@ -67,6 +67,7 @@ impl Bench {
             family: Family::V4,
             ports: vec![SlicePort { name: String::new(), protocol: Protocol::Tcp, port: 8080 }],
             endpoints: (1..=3).map(endpoint).collect(),
+            triggered: None,
         }));
         self.decide();
     }

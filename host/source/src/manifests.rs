@@ -28,6 +28,7 @@ use ipnet::IpNet;
 use weir_model::{Event, NodeSpec, ServiceSpec, SliceSpec};
 
 use crate::{ConfigMapEvent, ConfigMapSpec, Selection};
+pub use document::{documents, explain};
 pub use problem::{Problem, Severity};
 use tree::Tree;
 use union::Union;

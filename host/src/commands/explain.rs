@@ -11,6 +11,7 @@ use weir_nft::{Dataplane, Ruleset};
 use weir_plan::{Frontend, FrontendAddress, NodeFacts, NodePortAddresses, PortPlan, Treatment};
 
 use crate::cli::{ExplainArgs, OutputFormat};
+use crate::config::Config;
 use crate::node;
 use crate::pipeline::Pipeline;
 
@@ -45,8 +46,7 @@ struct Ending {
 }
 
 /// Explains by manifests, if there are any, else by what is in the kernel.
-pub(crate) fn run(args: &ExplainArgs) -> anyhow::Result<()> {
-    let config = args.node.load()?;
+pub(crate) fn run(args: &ExplainArgs, config: &Config) -> anyhow::Result<()> {
     let addresses = if args.node_addresses.is_empty() { node::addresses()? } else { args.node_addresses.clone() };
     let (from, to) = (args.from, args.to);
     let own = addresses.contains(&from) || from.is_loopback();
@@ -64,10 +64,10 @@ pub(crate) fn run(args: &ExplainArgs) -> anyhow::Result<()> {
     };
     let from_manifests = args.manifests.is_some() || !args.files.is_empty();
     let (ruleset, frontend): (Ruleset, Option<Owner>) = if from_manifests {
-        let loaded = super::load(&super::paths(args.manifests.as_ref(), &args.files), &config)?;
+        let loaded = super::load(&super::paths(args.manifests.as_ref(), &args.files), config)?;
         let mut pipeline =
-            super::pipeline(&config, super::catalog(&config, args.policies.as_deref())?, &addresses, Memory::default());
-        super::apply(&mut pipeline, &config, &addresses, loaded);
+            super::pipeline(config, super::catalog(config, args.policies.as_deref())?, &addresses, Memory::default());
+        super::apply(&mut pipeline, config, &addresses, loaded);
         pipeline.sync()?.log_problems();
         let ruleset = pipeline.installed().ruleset();
         (ruleset, owner(&pipeline, &packet))

@@ -2,6 +2,9 @@
 
 mod origin;
 
+use std::sync::Arc;
+
+use anyhow::Context;
 use origin::Origin;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -13,17 +16,33 @@ use crate::cli::RunArgs;
 use crate::config::Config;
 use crate::follow::{Follower, conntrack::Conntrack, health_ports::HealthPorts, localhost_ports::LocalhostPorts};
 use crate::health::ProxyHealth;
+use crate::metrics::{Metrics, Sources};
 use crate::node::{self, Surroundings};
 use crate::policies::{self, Policies};
-use crate::runner::Runner;
+use crate::runner::{LEAST_INTERVAL, Runner};
+use crate::serve;
 
 /// Events that may wait for the pipeline before the source has to.
 const BACKLOG: usize = 1024;
 
 /// Follows the cluster, or manifests, until told to stop.
-pub(crate) fn run(args: &RunArgs) -> anyhow::Result<()> {
-    let config = args.node.load()?;
-    let origin = Origin::of(args)?;
+pub(crate) fn run(args: &RunArgs, config: Config) -> anyhow::Result<()> {
+    if args.cleanup {
+        return super::cleanup::run();
+    }
+    if args.init_only {
+        return super::init::run(&config.conntrack);
+    }
+    if let Some(file) = &args.write_config_to {
+        let text = serde_saphyr::to_string(&config)?;
+        return std::fs::write(file, text).with_context(|| format!("cannot write {}", file.display()));
+    }
+    if let Some(score) = config.oom_score_adj
+        && let Err(error) = std::fs::write("/proc/self/oom_score_adj", score.to_string())
+    {
+        warn!(%error, score, "cannot set oomScoreAdj; it stays as it was");
+    }
+    let origin = Origin::of(args, &config.client_connection)?;
     let identity = node::identity(&config);
     info!(node = %identity.name, zone = %identity.zone, config = %serde_json::to_string(&config)?, "starting");
     let kernel = Kernel::open()?;
@@ -52,22 +71,37 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<()> {
                 _ = interrupt.recv() => {}
             }
         };
-        let health = ProxyHealth::default();
-        let followers = followers(&config, &health)?;
+        // kube-proxy: twice the sync period (`server.go`, `healthzServer`).
+        let health = ProxyHealth::new(config.sync_period.0 * 2);
+        let (mut followers, sources) = followers(&config, &health)?;
+        let metrics = Arc::new(Metrics::new(sources, config.kube_proxy_metrics));
+        followers.push(Box::new(metrics.inventory()));
+        let subject =
+            serve::Subject { health: health.clone(), metrics: Arc::clone(&metrics), board: policies.board.clone() };
+        let (_servers, inspector) = serve::open(&config, subject)?;
+        let least_interval = config.min_sync_period.0.max(LEAST_INTERVAL);
         let surroundings = Surroundings::open(config)?;
-        Runner { surroundings, policies, notices, followers, health }.run(&mut pipeline, events, stop).await;
+        Runner { least_interval, surroundings, policies, notices, followers, health, metrics, inspector }
+            .run(&mut pipeline, events, stop)
+            .await;
         anyhow::Ok(())
     })
 }
 
 /// Whoever keeps something in line with the Services besides the rules. What this kernel cannot do is told once and
 /// done without.
-fn followers(config: &Config, health: &ProxyHealth) -> anyhow::Result<Vec<Box<dyn Follower>>> {
+fn followers(config: &Config, health: &ProxyHealth) -> anyhow::Result<(Vec<Box<dyn Follower>>, Sources)> {
+    let health_ports = HealthPorts::new(health.clone());
+    let mut sources = Sources { conntrack: None, health_ports: Arc::clone(health_ports.refused()) };
     let mut followers: Vec<Box<dyn Follower>> =
-        vec![Box::new(HealthPorts::new(health.clone())), Box::new(LocalhostPorts::by_config(config))];
+        vec![Box::new(health_ports), Box::new(LocalhostPorts::by_config(config))];
     match weir_netlink::Conntrack::open() {
-        Ok(flows) => followers.push(Box::new(Conntrack::start(flows, &config.conntrack)?)),
+        Ok(flows) => {
+            let conntrack = Conntrack::start(flows, &config.conntrack)?;
+            sources.conntrack = Some(Arc::clone(conntrack.counters()));
+            followers.push(Box::new(conntrack));
+        }
         Err(error) => warn!(%error, "UDP flows to endpoints that are gone go on until they expire"),
     }
-    Ok(followers)
+    Ok((followers, sources))
 }

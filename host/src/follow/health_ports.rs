@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS};
@@ -42,6 +43,8 @@ const MAX_HEAD: usize = 8192;
 /// when the first lets go.
 pub struct HealthPorts {
     health: ProxyHealth,
+    /// Ports that could not be listened on at first.
+    refused: Arc<AtomicU64>,
     claims: BTreeMap<ServiceId, Claim>,
     ports: BTreeMap<u16, Port>,
 }
@@ -69,6 +72,7 @@ struct Port {
 /// What one server says.
 struct Answers {
     health: ProxyHealth,
+    refused: Arc<AtomicU64>,
     now: watch::Sender<Subject>,
 }
 
@@ -98,7 +102,13 @@ impl HealthPorts {
     /// No port yet; every answer depends on `health`.
     #[must_use]
     pub fn new(health: ProxyHealth) -> Self {
-        Self { health, claims: BTreeMap::new(), ports: BTreeMap::new() }
+        Self { health, refused: Arc::default(), claims: BTreeMap::new(), ports: BTreeMap::new() }
+    }
+
+    /// How often a port could not be listened on when it was wanted; goes on counting.
+    #[must_use]
+    pub fn refused(&self) -> &Arc<AtomicU64> {
+        &self.refused
     }
 
     /// Takes in what a Service wants now, and notes the ports that touches.
@@ -139,7 +149,8 @@ impl HealthPorts {
             answers.now.send_replace(subject);
             return;
         }
-        let answers = Arc::new(Answers { health: self.health.clone(), now: watch::Sender::new(subject) });
+        let (health, refused) = (self.health.clone(), Arc::clone(&self.refused));
+        let answers = Arc::new(Answers { health, refused, now: watch::Sender::new(subject) });
         let address = SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), number);
         let listener = Listener::open(address, Arc::clone(&answers), Connections::new(MAX_CONNECTIONS));
         port.server = Some((answers, listener));
@@ -208,6 +219,10 @@ impl Serve for Answers {
 
     fn service(&self) -> String {
         self.now.borrow().service.to_string()
+    }
+
+    fn refused(&self) {
+        self.refused.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Answers one request, whatever its method and path.

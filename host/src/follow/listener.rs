@@ -39,6 +39,9 @@ pub(crate) trait Serve: Send + Sync + 'static {
     /// `namespace/name` of the Service that has the port now, for logs.
     fn service(&self) -> String;
 
+    /// Called when the port cannot be had, once for each time it is wanted.
+    fn refused(&self) {}
+
     /// Serves one connection to its end.
     fn serve(self: Arc<Self>, stream: TcpStream) -> impl Future<Output = ()> + Send + 'static;
 }
@@ -62,6 +65,21 @@ impl Listener {
     }
 }
 
+impl Listener {
+    /// Listens on `address`, as [`Self::open`] does, or not at all.
+    ///
+    /// # Errors
+    /// When the address cannot be had now.
+    pub(crate) fn open_now<S: Serve>(
+        address: SocketAddr,
+        server: Arc<S>,
+        connections: Arc<Connections>,
+    ) -> io::Result<Self> {
+        let listener = open(address)?;
+        Ok(Self(tokio::spawn(async move { accept(&listener, &server, &connections).await })))
+    }
+}
+
 impl Drop for Listener {
     fn drop(&mut self) {
         self.0.abort();
@@ -75,6 +93,7 @@ async fn retry<S: Serve>(address: SocketAddr, server: &S) -> TcpListener {
         Ok(listener) => return listener,
         Err(error) => error,
     };
+    server.refused();
     warn!(service = %server.service(), field = S::FIELD, port, %address, %error, "cannot listen; trying again until the port is free");
     let mut wait = FIRST_RETRY;
     loop {

@@ -244,6 +244,7 @@ impl SliceCase {
                 .map(|port| SlicePort { name: port.name.clone(), protocol: port.protocol.into(), port: port.port })
                 .collect(),
             endpoints: self.endpoints.iter().map(EndpointCase::spec).collect(),
+            triggered: None,
         })
     }
 }

@@ -197,6 +197,7 @@ impl Service {
             family,
             ports: self.spec.ports.iter().map(port).collect(),
             endpoints: self.backends.iter().filter(|backend| backend.weight == weight).map(endpoint).collect(),
+            triggered: None,
         }
     }
 }

@@ -12,6 +12,10 @@ use super::{FieldProblem, address, meta};
 /// Label of a Node: its zone.
 const LABEL_ZONE: &str = "topology.kubernetes.io/zone";
 
+/// Taint of a Node that the cluster autoscaler is about to remove, whatever its value and effect (kube-proxy:
+/// `proxy_health.go`).
+const TAINT_TO_BE_DELETED: &str = "ToBeDeletedByClusterAutoscaler";
+
 /// The Node in the model's terms. Addresses that are no IP addresses (host names) do not count.
 ///
 /// # Errors
@@ -33,6 +37,8 @@ pub fn node(object: &Node) -> Result<NodeSpec, FieldProblem> {
         zone: meta::label(&object.metadata, LABEL_ZONE).unwrap_or_default().to_owned(),
         pod_cidrs: self::ranges(ranges)?,
         addresses,
+        leaving: object.metadata.deletion_timestamp.is_some()
+            || spec.is_some_and(|spec| spec.taints.iter().flatten().any(|taint| taint.key == TAINT_TO_BE_DELETED)),
     })
 }
 

@@ -1,10 +1,20 @@
 //! EndpointSlices.
 
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointPort, EndpointSlice};
+use k8s_openapi::jiff::Timestamp;
 use weir_model::{Conditions, EndpointSpec, Family, ObjectKey, SlicePort, SliceSpec};
 
 use super::service::protocol;
 use super::{Converted, FieldProblem, address, meta};
+
+/// Annotation the EndpointSlice controller sets: when the change happened that it passes on (kube-proxy:
+/// `getLastChangeTriggerTime`).
+const ANNOTATION_TRIGGERED: &str = "endpoints.kubernetes.io/last-change-trigger-time";
+
+/// Milliseconds since 1970 of a time as RFC 3339 has it. Only a metric hangs on it, so nothing else is no problem.
+fn milliseconds(text: &str) -> Option<i64> {
+    text.parse::<Timestamp>().ok().map(Timestamp::as_millisecond)
+}
 
 /// The EndpointSlice in the model's terms. An endpoint that cannot be used is left out and goes to `warnings`.
 ///
@@ -39,6 +49,7 @@ pub fn slice(object: &EndpointSlice, warnings: &mut Vec<FieldProblem>) -> Result
         family,
         ports: ports(object.ports.as_deref().unwrap_or_default())?,
         endpoints,
+        triggered: meta::annotation(&object.metadata, ANNOTATION_TRIGGERED).and_then(milliseconds),
     }))
 }
 

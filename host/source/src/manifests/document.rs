@@ -30,6 +30,12 @@ pub(super) fn read<'a>(file: &Path, text: &'a str) -> impl Iterator<Item = Docum
     (1..).zip(values).map(|(number, value)| Document { number, value })
 }
 
+/// The documents of a YAML text that are not empty, as text, with the number of lines before each: the text is cut at
+/// its `---` lines.
+pub fn documents(text: &str) -> impl Iterator<Item = (u64, &str)> {
+    chunks(text).into_iter().filter(|(_, chunk)| !is_empty(chunk))
+}
+
 /// The text between the `---` lines, with the number of lines before each.
 fn chunks(text: &str) -> Vec<(u64, &str)> {
     let mut chunks = Vec::new();
@@ -50,25 +56,32 @@ fn chunks(text: &str) -> Vec<(u64, &str)> {
 
 /// The value of one document; `None` when it is empty. `before` is the number of lines before it in the file.
 fn yaml(before: u64, text: &str) -> Option<Result<Value, String>> {
-    let marks_only = |line: &str| {
-        let line = line.trim();
-        line.is_empty() || line.starts_with(['#', '%']) || matches!(line, "---" | "...")
-    };
-    if text.lines().all(marks_only) {
+    if is_empty(text) {
         return None;
     }
     match serde_saphyr::from_str_with_options(text, reading(text.len())) {
         Ok(Value::Null) => None,
         Ok(value) => Some(Ok(value)),
-        Err(error) => {
-            let style = serde_saphyr::render_options! {
-                formatter: &serde_saphyr::UserMessageFormatter,
-                snippets: SnippetMode::Off,
-                line_offset: before,
-            };
-            Some(Err(error.render_with_options(style)))
-        }
+        Err(error) => Some(Err(explain(&error, before))),
     }
+}
+
+/// Whether there is nothing in a document but comments and marks.
+fn is_empty(text: &str) -> bool {
+    text.lines().all(|line| {
+        let line = line.trim();
+        line.is_empty() || line.starts_with(['#', '%']) || matches!(line, "---" | "...")
+    })
+}
+
+/// What is wrong with a document, with line and column in its file. `before` is the number of lines before it.
+pub fn explain(error: &serde_saphyr::Error, before: u64) -> String {
+    let style = serde_saphyr::render_options! {
+        formatter: &serde_saphyr::UserMessageFormatter,
+        snippets: SnippetMode::Off,
+        line_offset: before,
+    };
+    error.render_with_options(style)
 }
 
 /// How documents are read. The reader's limits against hostile input stay, but none is below what a text of that

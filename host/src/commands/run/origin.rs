@@ -11,6 +11,7 @@ use weir_source::{ConfigMapEvent, Selection};
 
 use crate::cli::RunArgs;
 use crate::commands;
+use crate::config::ClientConnection;
 use crate::notices::Notices;
 
 /// A source, chosen and not yet followed.
@@ -28,15 +29,16 @@ pub(super) enum Origin {
 }
 
 impl Origin {
-    /// The source the flags ask for; without any, the cluster of the pod this process runs in.
+    /// The source the flags ask for, else the kubeconfig of the configuration; without any, the cluster of the pod this process runs in.
     ///
     /// # Errors
     /// When there is no flag and no such pod.
-    pub(super) fn of(args: &RunArgs) -> anyhow::Result<Self> {
+    pub(super) fn of(args: &RunArgs, configured: &ClientConnection) -> anyhow::Result<Self> {
         if args.manifests.is_some() || !args.files.is_empty() {
             return Ok(Self::Manifests(commands::paths(args.manifests.as_ref(), &args.files)));
         }
-        let access = Access { kubeconfig: args.kubeconfig.clone(), server: args.master.clone() };
+        let configured = Some(&configured.kubeconfig).filter(|path| !path.is_empty()).map(PathBuf::from);
+        let access = Access { kubeconfig: args.kubeconfig.clone().or(configured), server: args.master.clone() };
         if access == Access::default() && !Access::is_in_cluster() {
             bail!(
                 "nothing to follow: this is no pod with a service account, and none of --kubeconfig, --master, \

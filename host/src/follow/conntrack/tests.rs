@@ -73,6 +73,7 @@ impl Cluster {
             family: Family::V4,
             ports: vec![SlicePort { name: String::new(), protocol, port: 8053 }],
             endpoints: numbers.iter().map(endpoint).collect(),
+            triggered: None,
         }));
     }
 
@@ -127,7 +128,7 @@ fn refused_deletions_are_tried_again_and_cost_no_healthy_flow() {
 #[test]
 fn other_protocols_are_no_news() {
     let follower = |reset_stale_tcp| {
-        let settings = ConntrackSettings { reset_stale_tcp };
+        let settings = ConntrackSettings { reset_stale_tcp, ..ConntrackSettings::default() };
         Conntrack::start(Kernel::default(), &settings).expect("a thread")
     };
     for (protocol, reset, told) in [
