@@ -149,10 +149,27 @@ fn service_cidrs_may_be_absent() {
     }
 }
 
+/// With the rights of kube-proxy Weir does what kube-proxy does; policies follow once they are allowed.
+#[test]
+fn policies_may_be_forbidden() {
+    let cluster = cluster();
+    cluster.fault(|faults| faults.refuse_kind("configmaps", 403));
+    let mut rig = Rig::start(&cluster, quick());
+    rig.converges_on(&[("web", &["10.1.0.1"])]);
+    assert!(rig.is_listed());
+    cluster.fault(|faults| faults.refuse_resource.clear());
+    rig.until("a watch of policies", |cluster| {
+        cluster
+            .asked()
+            .iter()
+            .any(|asked| (asked.verb, asked.resource.as_str(), asked.code) == ("watch", "configmaps", 200))
+    });
+}
+
 /// Any other kind that is not allowed keeps everything back: half of the cluster would be programmed as all of it.
 #[test]
 fn no_other_kind_may_be_absent() {
-    for resource in ["services", "endpointslices", "nodes", "configmaps"] {
+    for resource in ["services", "endpointslices", "nodes"] {
         let cluster = cluster();
         cluster.fault(|faults| faults.refuse_kind(resource, 403));
         let mut rig = Rig::start(&cluster, quick());

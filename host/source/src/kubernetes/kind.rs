@@ -43,9 +43,10 @@ impl Kind {
         !matches!(self, Self::Node | Self::ServiceCidr)
     }
 
-    /// Whether a cluster may lack it: ServiceCIDRs are served from Kubernetes 1.33 on.
+    /// Whether the rest makes sense without it. ServiceCIDRs are served from Kubernetes 1.33 on; and with the rights of
+    /// kube-proxy, which know nothing of policies, Weir does what kube-proxy does.
     pub(super) const fn is_optional(self) -> bool {
-        matches!(self, Self::ServiceCidr)
+        matches!(self, Self::ServiceCidr | Self::ConfigMap)
     }
 
     fn path(self, options: &Options) -> String {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, sleep, sleep_until};
-use tracing::{debug, error, info, warn};
+use tracing::{debug, error, warn};
 use weir_model::ObjectKey;
 
 use super::access::{Connection, Numbered};
@@ -248,16 +248,16 @@ impl Reflector {
         self.updates.send(Update { kind: self.kind, change }).await.map_err(|_| Stop::Closed)
     }
 
-    /// Whether `failure` means that the cluster does not have this kind.
+    /// Whether `failure` means that the cluster does not have this kind for us.
     fn is_absent(&self, failure: &Failure) -> bool {
         self.kind.is_optional() && failure.is_absent()
     }
 
     /// Goes on as if there were no object of this kind, and looks again after a while. What was known before stays: a
-    /// cluster does not lose its ranges.
+    /// cluster does not lose its ranges, and a role that is mended late is no reason to drop a policy.
     async fn do_without(&mut self, failure: &Failure) -> Result<(), Stop> {
         if !self.listed {
-            info!(kind = %self.kind, "{failure}; going on without");
+            warn!(kind = %self.kind, "{failure}; going on without");
             self.listed = true;
             self.send(Change::Listed).await?;
         }
