@@ -16,7 +16,7 @@ use tracing::info;
 use self::debug::DebugPages;
 use self::health::HealthPages;
 use self::http::{Pages, Site};
-pub use self::question::{Answers, Inspector, Question};
+pub use self::question::{Inspector, Question};
 use crate::config::Config;
 use crate::follow::listener::{Connections, Listener};
 use crate::health::ProxyHealth;

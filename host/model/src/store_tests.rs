@@ -479,3 +479,16 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_triggered_a_change_is_told_once_and_is_no_change_itself() {
+    let mut store = store();
+    let at = |address: &str, at| SliceSpec { triggered: Some(at), ..slice("web-1", "web", vec![endpoint(address)]) };
+    apply(&mut store, [Event::Service(service("web")), Event::Slice(at("10.1.0.1", 5))]);
+    assert_eq!((store.take_triggers(), store.dirty_count()), (vec![Trigger { family: Family::V4, at: 5 }], 1));
+    assert_eq!(store.take_dirty().len(), 1);
+    apply(&mut store, [Event::Slice(at("10.1.0.1", 6))]);
+    assert_eq!((store.take_triggers(), store.dirty_count()), (Vec::new(), 0), "nothing changed but the time");
+    apply(&mut store, [Event::Slice(at("10.1.0.2", 7))]);
+    assert_eq!(store.take_triggers(), [Trigger { family: Family::V4, at: 7 }]);
+}

@@ -203,7 +203,7 @@ impl KubeProxyConfiguration {
         let detect = self.detect_local.unwrap_or_default();
         layer.set_some("detectLocal.bridgeInterface", text(detect.bridge_interface));
         layer.set_some("detectLocal.interfaceNamePrefix", text(detect.interface_name_prefix));
-        conntrack(self.conntrack.unwrap_or_default(), layer);
+        conntrack(&self.conntrack.unwrap_or_default(), layer);
         let logging = self.logging.unwrap_or_default();
         if let Some(format) = text(logging.format) {
             let read = serde_json::from_value::<LogFormat>(Value::String(format));
@@ -274,7 +274,7 @@ fn listening(
     Ok(())
 }
 
-fn conntrack(conntrack: Conntrack, layer: &mut Layer) {
+fn conntrack(conntrack: &Conntrack, layer: &mut Layer) {
     layer.set_some("conntrack.maxPerCore", conntrack.max_per_core);
     layer.set_some("conntrack.min", conntrack.min);
     layer.set_some("conntrack.tcpBeLiberal", conntrack.tcp_be_liberal.filter(|liberal| *liberal));
@@ -291,7 +291,7 @@ fn text(field: Option<String>) -> Option<String> {
 }
 
 /// A list of CIDRs with commas between them.
-pub(super) fn networks(field: &'static str, list: &str) -> Result<Vec<IpNet>, Wrong> {
+fn networks(field: &'static str, list: &str) -> Result<Vec<IpNet>, Wrong> {
     let read = |text: &str| text.trim().parse().map_err(|_| (field, format!("{text:?} is not a CIDR")));
     list.split(',').map(read).collect()
 }

@@ -56,11 +56,6 @@ impl DebugPages {
         let page = tokio::task::spawn_blocking(|| page(answer)).await;
         page.unwrap_or_else(|error| Page::text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")))
     }
-
-    async fn metrics(&self) -> Page {
-        let metrics = Arc::clone(&self.metrics);
-        Page { status: StatusCode::OK, content_type: OPEN_METRICS, body: metrics.encode() }
-    }
 }
 
 impl Pages for DebugPages {
@@ -69,7 +64,7 @@ impl Pages for DebugPages {
     async fn page(&self, path: &str) -> Page {
         match path {
             "/" | "/debug" | "/debug/" => Page::text(StatusCode::OK, INDEX),
-            "/metrics" => self.metrics().await,
+            "/metrics" => Page { status: StatusCode::OK, content_type: OPEN_METRICS, body: self.metrics.encode() },
             "/healthz" if self.health.is_healthy() => Page::text(StatusCode::OK, "ok"),
             "/healthz" => Page::text(StatusCode::SERVICE_UNAVAILABLE, "the rules do not follow the cluster\n"),
             "/proxyMode" => Page::text(StatusCode::OK, "nftables"),

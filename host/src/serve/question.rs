@@ -64,12 +64,6 @@ pub struct Decided {
 /// What the loop answers questions from, besides the pipeline.
 pub struct Inspector {
     questions: mpsc::Receiver<Question>,
-    answers: Answers,
-}
-
-/// What is known besides the pipeline.
-#[derive(Debug, Default)]
-pub struct Answers {
     last: LastTransaction,
 }
 
@@ -77,7 +71,7 @@ impl Inspector {
     /// One that was asked nothing, and where to ask it.
     pub(super) fn new() -> (Self, Questions) {
         let (sender, questions) = mpsc::channel(1);
-        (Self { questions, answers: Answers::default() }, sender)
+        (Self { questions, last: LastTransaction::None }, sender)
     }
 
     /// One that nobody asks.
@@ -94,20 +88,9 @@ impl Inspector {
         }
     }
 
-    /// Answers a question.
-    pub fn answer<D: Dataplane>(&self, pipeline: &Pipeline<D>, question: Question) {
-        self.answers.answer(pipeline, question);
-    }
-
     /// Takes in what a sync did, once nobody else needs it.
     pub fn remember(&mut self, outcome: Outcome) {
-        self.answers.remember(outcome.transaction);
-    }
-}
-
-impl Answers {
-    /// Keeps what was sent, if anything was.
-    fn remember(&mut self, transaction: Transaction) {
+        let transaction = outcome.transaction;
         if transaction.is_empty() {
             return;
         }
@@ -119,7 +102,8 @@ impl Answers {
         };
     }
 
-    fn answer<D: Dataplane>(&self, pipeline: &Pipeline<D>, question: Question) {
+    /// Answers a question.
+    pub fn answer<D: Dataplane>(&self, pipeline: &Pipeline<D>, question: Question) {
         // Sending fails when whoever asked does not wait any more, who then needs no answer.
         match question {
             Question::Services(to) => drop(to.send(snapshot(pipeline))),

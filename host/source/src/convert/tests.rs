@@ -366,3 +366,29 @@ fn a_bad_slice_field_is_named() {
         assert_eq!(read_slice(&[(pointer, value)]).0, Err(expected.to_owned()));
     }
 }
+
+#[test]
+fn a_slice_tells_when_its_change_began() {
+    let at = |text: &str| {
+        let annotations = json!({ "endpoints.kubernetes.io/last-change-trigger-time": text });
+        taken_slice(&[("/metadata/annotations", annotations)]).triggered
+    };
+    assert_eq!(at("1970-01-01T00:00:01.5Z"), Some(1500));
+    assert_eq!(at("2026-11-21T08:00:00+01:00"), Some(1_795_244_400_000));
+    // A metric is no reason to complain about a slice.
+    assert_eq!(at("yesterday"), None);
+    assert_eq!(taken_slice(&[]).triggered, None);
+}
+
+#[test]
+fn a_node_that_goes_away_says_so() {
+    let leaving = |object: Value| {
+        let object: k8s_openapi::api::core::v1::Node = serde_json::from_value(object).expect("a Node");
+        node(&object).expect("a good Node").leaving
+    };
+    let taint = |key: &str| json!({ "spec": { "taints": [{ "key": key, "effect": "NoSchedule" }] } });
+    assert!(!leaving(json!({})));
+    assert!(!leaving(taint("node.kubernetes.io/unschedulable")));
+    assert!(leaving(taint("ToBeDeletedByClusterAutoscaler")));
+    assert!(leaving(json!({ "metadata": { "deletionTimestamp": "2026-11-21T08:00:00Z" } })));
+}
