@@ -3,6 +3,7 @@
 //! Names begin with `weir_`, units are base units, and no label grows with Services or endpoints.
 
 mod conntrack;
+mod data_age;
 mod inventory;
 mod kube_proxy;
 
@@ -19,8 +20,10 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Metric, Registry};
 use weir_model::Event;
 use weir_nft::{CommitError, Dataplane};
+use weir_source::kubernetes::SourceHealth;
 
 use self::conntrack::{ConntrackCollector, SharedCounter};
+use self::data_age::DataAge;
 pub use self::inventory::Inventory;
 use self::inventory::InventoryGauges;
 use self::kube_proxy::KubeProxyMetrics;
@@ -94,6 +97,8 @@ pub struct Sources {
     pub conntrack: Option<Arc<Counters>>,
     /// Health check ports that could not be listened on.
     pub health_ports: Arc<AtomicU64>,
+    /// When the API server was last heard of; nothing is known of it without a cluster.
+    pub cluster: SourceHealth,
 }
 
 /// 100 µs to 26 s, each twice the one before.
@@ -140,6 +145,7 @@ impl Metrics {
             help: "Health check ports that could not be listened on when a Service wanted them",
             value: sources.health_ports,
         }));
+        r.register_collector(Box::new(DataAge(sources.cluster)));
         if let Some(counters) = sources.conntrack {
             r.register_collector(Box::new(ConntrackCollector(counters)));
         }

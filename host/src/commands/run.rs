@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use tracing::{info, warn};
 use weir_netlink::Kernel;
 use weir_policy::{Catalog, Engine, Limits};
+use weir_source::kubernetes::SourceHealth;
 
 use crate::cli::RunArgs;
 use crate::config::Config;
@@ -62,7 +63,8 @@ pub(crate) fn run(args: &RunArgs, config: Config) -> anyhow::Result<()> {
         }
         let (config_map_sender, config_maps) = mpsc::channel(BACKLOG);
         tokio::spawn(policies::forward(config_maps, deliveries));
-        let notices = origin.follow(super::selection(&config), sender, config_map_sender).await?;
+        let source = SourceHealth::default();
+        let notices = origin.follow(super::selection(&config), sender, config_map_sender, source.clone()).await?;
         notices.started(&identity.name);
         let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let stop = async {
@@ -73,7 +75,8 @@ pub(crate) fn run(args: &RunArgs, config: Config) -> anyhow::Result<()> {
         };
         // kube-proxy: twice the sync period (`server.go`, `healthzServer`).
         let health = ProxyHealth::new(config.sync_period.0 * 2);
-        let (mut followers, sources) = followers(&config, &health)?;
+        let (mut followers, mut sources) = followers(&config, &health)?;
+        sources.cluster = source;
         let metrics = Arc::new(Metrics::new(sources, config.kube_proxy_metrics));
         followers.push(Box::new(metrics.inventory()));
         let subject =
@@ -92,7 +95,7 @@ pub(crate) fn run(args: &RunArgs, config: Config) -> anyhow::Result<()> {
 /// done without.
 fn followers(config: &Config, health: &ProxyHealth) -> anyhow::Result<(Vec<Box<dyn Follower>>, Sources)> {
     let health_ports = HealthPorts::new(health.clone());
-    let mut sources = Sources { conntrack: None, health_ports: Arc::clone(health_ports.refused()) };
+    let mut sources = Sources { health_ports: Arc::clone(health_ports.refused()), ..Sources::default() };
     let mut followers: Vec<Box<dyn Follower>> =
         vec![Box::new(health_ports), Box::new(LocalhostPorts::by_config(config))];
     match weir_netlink::Conntrack::open() {

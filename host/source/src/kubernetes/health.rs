@@ -4,7 +4,17 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use tokio::time::sleep;
+use tracing::{info, warn};
+
 use super::Kind;
+
+/// How often the watchdog looks.
+const LOOK: Duration = Duration::from_secs(30);
+
+/// Age of knowledge that is worth a warning. A healthy watch gives a sign of life a minute, and a dead one is replaced
+/// within two.
+const TOO_OLD: Duration = Duration::from_secs(300);
 
 /// When the API server was last heard of, per kind: for a metric of data age, and for whoever watches over it. Clones
 /// share what they know.
@@ -40,6 +50,24 @@ impl SourceHealth {
             return None;
         }
         Kind::ALL.iter().filter_map(|kind| self.age(*kind, now)).max()
+    }
+
+    /// Warns when what is known of the cluster is too old, once, until it is fresh again. Ends with the runtime.
+    pub async fn watchdog(self) {
+        let mut stale = false;
+        loop {
+            sleep(LOOK).await;
+            let oldest = self.oldest(Instant::now()).unwrap_or_default();
+            if (oldest > TOO_OLD) == stale {
+                continue;
+            }
+            stale = !stale;
+            if stale {
+                warn!(age = ?oldest, "nothing was heard of the cluster for too long; the rules may be out of date");
+            } else {
+                info!("the cluster is heard of again");
+            }
+        }
     }
 
     pub(super) fn heard(&self, kind: Kind) {

@@ -49,7 +49,7 @@ impl Origin {
     }
 
     /// Follows the source until the receiver of `events` is gone; returns once that is under way, with the way to tell
-    /// the cluster something.
+    /// the cluster something. `health` learns how old our knowledge of a cluster is.
     ///
     /// # Errors
     /// When it cannot begin: no thread, no credentials. An API server that cannot be reached is no error.
@@ -58,6 +58,7 @@ impl Origin {
         selection: Selection,
         events: mpsc::Sender<Event>,
         config_maps: mpsc::Sender<ConfigMapEvent>,
+        health: SourceHealth,
     ) -> anyhow::Result<Notices> {
         match self {
             Self::Manifests(paths) => {
@@ -69,10 +70,10 @@ impl Origin {
                 let own = access.namespace().await?;
                 let namespace = namespace.unwrap_or(own);
                 info!(?access, namespace, "following the cluster");
-                let options =
-                    Options { selection, namespace, timing: Timing::default(), health: SourceHealth::default() };
+                let options = Options { selection, namespace, timing: Timing::default(), health: health.clone() };
                 let (notices, told) = Notices::to_cluster(&options.namespace);
                 tokio::spawn(kubernetes::announce(access.clone(), options.selection.node.clone(), told));
+                tokio::spawn(health.watchdog());
                 tokio::spawn(kubernetes::watch(access, options, events, config_maps));
                 Ok(notices)
             }
