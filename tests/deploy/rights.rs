@@ -40,7 +40,6 @@ pub(crate) fn recorded() -> anyhow::Result<()> {
         ("GET", "/apis/networking.k8s.io/v1/servicecidrs"),
         ("GET", "/api/v1/namespaces/weir-system/configmaps?labelSelector=weir.proxy%2Fpolicy%3Dtrue"),
         ("POST", "/apis/events.k8s.io/v1/namespaces/shop/events"),
-        ("PATCH", "/apis/events.k8s.io/v1/namespaces/shop/events/web.17"),
     ];
     let unexpected = [
         ("GET", "/api/v1/configmaps"),
@@ -49,6 +48,7 @@ pub(crate) fn recorded() -> anyhow::Result<()> {
         ("GET", "/api/v1/namespaces/weir-system"),
         ("PUT", "/api/v1/namespaces/shop/services/web/status"),
         ("DELETE", "/api/v1/nodes/n1"),
+        ("PATCH", "/apis/events.k8s.io/v1/namespaces/shop/events/web.17"),
     ];
     for ((method, target), wanted) in expected
         .into_iter()
