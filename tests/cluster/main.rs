@@ -7,6 +7,8 @@
 
 /// The program itself.
 mod daemon;
+/// What goes wrong elsewhere: slices, ports, policies, the daemon itself, the node.
+mod faults;
 /// `kubectl` against the API server of the tests.
 mod kubectl;
 /// Policies in ConfigMaps.
@@ -41,6 +43,11 @@ fn main() -> ExitCode {
         trial("what_went_while_nobody_looked_is_gone", trouble::what_went_while_nobody_looked_is_gone),
         trial("connections_that_die_silently_are_replaced", trouble::connections_that_die_silently_are_replaced),
         trial("a_storm_of_changes_breaks_nothing", trouble::a_storm_of_changes_breaks_nothing),
+        trial("slices_that_are_moved_break_nothing", faults::slices_that_are_moved_break_nothing),
+        trial("a_busy_health_check_port_breaks_nothing", faults::a_busy_health_check_port_breaks_nothing),
+        trial("a_daemon_that_stands_still_breaks_nothing", faults::a_daemon_that_stands_still_breaks_nothing),
+        trial("bad_policies_break_nothing", faults::bad_policies_break_nothing),
+        trial("a_node_that_changes_breaks_nothing", faults::a_node_that_changes_breaks_nothing),
         trial("an_overloaded_apiserver_breaks_nothing", trouble::an_overloaded_apiserver_breaks_nothing),
     ];
     let missing = kubectl::missing();

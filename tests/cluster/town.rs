@@ -74,6 +74,11 @@ impl Town {
         self.daemon.take().unwrap().end(signal);
     }
 
+    /// Sends the daemon `signal`.
+    pub(crate) fn signal(&self, signal: Signal) {
+        self.daemon.as_ref().unwrap().signal(signal);
+    }
+
     /// Starts another one.
     pub(crate) fn start_daemon(&mut self) {
         self.daemon = Some(Daemon::start(self.node.kernel(), self.kubeconfig.path(), NODE));

@@ -1,0 +1,169 @@
+use std::io::Write;
+use std::net::{SocketAddr, TcpListener};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use k8s_openapi::ByteString;
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+use weir_bad_guests::{DECLARED_ERROR, HOST_IMPORT, MEMORY_HOG, NEXT_VERSION, SPIN, WASI_IMPORT, WRONG_WORLD};
+use weir_policy::BUILT_IN;
+
+use crate::town::{PATIENCE, Town, WEB, assert_unharmed, service, slice};
+
+/// Long enough for a probe to see what a change does.
+const WHILE: Duration = Duration::from_millis(700);
+
+/// Waits until the log holds a line with all of these words.
+fn wait_for_log(town: &Town, words: &[&str]) {
+    let start = Instant::now();
+    while !town.log().lines().any(|line| words.iter().all(|word| line.contains(word))) {
+        assert!(start.elapsed() < PATIENCE, "never told {words:?}:\n{}", town.log());
+        sleep(Duration::from_millis(10));
+    }
+}
+
+fn named(mut slice: Value, name: &str) -> Value {
+    slice["metadata"]["name"] = json!(name);
+    slice
+}
+
+/// The controller moves endpoints from one slice to another, in whatever order: nobody who stays is missed (F07).
+pub(crate) fn slices_that_are_moved_break_nothing() {
+    let town = Town::up();
+    let probe = town.probe();
+    for round in 0..10 {
+        let (old, new) = (format!("web-{}", round + 1), format!("web-{}", round + 2));
+        // For a moment both have them, and then the first one loses them one by one.
+        town.cluster.apply([named(slice("web", &[1, 2]), &new)]);
+        town.cluster.apply([named(slice("web", &[2]), &old)]);
+        town.cluster.delete("EndpointSlice", "default", &old);
+        sleep(WHILE / 10);
+    }
+    town.reaches(WEB, &["backend-1", "backend-2"]);
+    town.cluster.apply([named(slice("web", &[3]), "web-11")]);
+    town.reaches(WEB, &["backend-3"]);
+    assert_unharmed(probe);
+}
+
+/// A health check port that somebody else has: told with the Service's name, and taken once it is free; connections
+/// never notice (F31).
+pub(crate) fn a_busy_health_check_port_breaks_nothing() {
+    let town = Town::up();
+    let probe = town.probe();
+    let address: SocketAddr = "127.0.0.1:32123".parse().unwrap();
+    let squatter = town.node.kernel().run(|| TcpListener::bind(address)).unwrap();
+    let mut web = service("web", "10.96.0.10");
+    web["spec"]["type"] = json!("LoadBalancer");
+    web["spec"]["externalTrafficPolicy"] = json!("Local");
+    web["spec"]["healthCheckNodePort"] = json!(address.port());
+    town.cluster.apply([web]);
+    wait_for_log(&town, &["cannot listen", "default/web", "32123"]);
+    drop(squatter);
+    let start = Instant::now();
+    loop {
+        let answer = town.node.kernel().command("curl", &["--silent", "--max-time", "1", "http://127.0.0.1:32123/"]);
+        if answer.as_ref().is_ok_and(|answer| answer.contains("\"localEndpoints\":2")) {
+            break;
+        }
+        assert!(start.elapsed() < PATIENCE, "{answer:?}\n{}", town.log());
+        sleep(Duration::from_millis(50));
+    }
+    sleep(WHILE);
+    assert_unharmed(probe);
+}
+
+/// A daemon that is stopped for a while: its rules work on, and it catches up (F36).
+pub(crate) fn a_daemon_that_stands_still_breaks_nothing() {
+    let town = Town::up();
+    let probe = town.probe();
+    town.signal(Signal::SIGSTOP);
+    town.cluster.apply([slice("web", &[1, 3])]);
+    sleep(Duration::from_secs(1));
+    town.reaches(WEB, &["backend-1", "backend-2"]);
+    town.signal(Signal::SIGCONT);
+    town.reaches(WEB, &["backend-1", "backend-3"]);
+    assert_unharmed(probe);
+}
+
+fn policy(component: &[u8]) -> Value {
+    let component = serde_json::to_value(ByteString(component.to_vec())).unwrap();
+    json!({"apiVersion": "v1", "kind": "ConfigMap",
+        "metadata": {"name": "mine", "namespace": "weir-system", "labels": {"weir.proxy/policy": "true"}},
+        "binaryData": {"policy.wasm": component},
+        "data": {"settings": r#"{"by-address": {"10.244.0.11": 0}}"#}})
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+/// Policies that loop, eat memory, say nonsense, want what they must not have, or are no policies at all; packed ones
+/// that are damaged or swell: each is refused with its own reason, and the good one before it goes on (F44, F45).
+pub(crate) fn bad_policies_break_nothing() {
+    let town = Town::up();
+    let mut web = service("web", "10.96.0.10");
+    web["metadata"]["annotations"] = json!({"weir.proxy/policy": "mine"});
+    town.cluster.apply([web]);
+    let good = BUILT_IN.iter().find(|(name, _)| *name == "weighted").unwrap().1;
+    town.cluster.apply([policy(&gzip(good))]);
+    town.reaches(WEB, &["backend-2"]);
+    let probe = town.probe();
+    let packed = gzip(good);
+    let bad: [(&[u8], &str); 11] = [
+        (SPIN, "fuel"),
+        (MEMORY_HOG, "memory"),
+        (DECLARED_ERROR, "declared-error"),
+        (HOST_IMPORT, "unknown-import"),
+        (WASI_IMPORT, "imports-wasi"),
+        (NEXT_VERSION, "wrong-world"),
+        (WRONG_WORLD, "wrong-world"),
+        (b"\0asm\x01\0\0\0", "core-module"),
+        (b"nothing of the kind \xff", "compile"),
+        (&packed[..packed.len() / 2], "packing"),
+        (&gzip(&vec![0; 64 << 20]), "too-large"),
+    ];
+    for (component, reason) in bad {
+        let before = town.log().matches("policy refused").count();
+        town.cluster.apply([policy(component)]);
+        let start = Instant::now();
+        while town.log().matches("policy refused").count() == before {
+            assert!(start.elapsed() < PATIENCE, "{reason} was never refused:\n{}", town.log());
+            sleep(Duration::from_millis(10));
+        }
+        let log = town.log();
+        let told = log.lines().filter(|line| line.contains("policy refused")).last().unwrap();
+        assert!(told.contains(reason), "not {reason}: {told}");
+        sleep(WHILE / 10);
+    }
+    town.reaches(WEB, &["backend-2"]);
+    assert_unharmed(probe);
+    town.cluster.apply([policy(good)]);
+    town.reaches(WEB, &["backend-2"]);
+}
+
+/// This node's object changes: its zone, with which all hints mean something else, its pods, its taints (F50).
+pub(crate) fn a_node_that_changes_breaks_nothing() {
+    let town = Town::up();
+    let probe = town.probe();
+    let node = |zone: &str, extra: Value| {
+        json!({"kind": "Node", "apiVersion": "v1", "spec": extra,
+            "metadata": {"name": "node", "labels": {"topology.kubernetes.io/zone": zone}}})
+    };
+    let mut hinted = slice("web", &[1, 2]);
+    for (at, zone) in ["a", "b"].into_iter().enumerate() {
+        hinted["endpoints"][at]["hints"] = json!({"forZones": [{"name": zone}]});
+    }
+    town.cluster.apply([hinted]);
+    for (zone, backend) in [("a", "backend-1"), ("b", "backend-2"), ("a", "backend-1")] {
+        town.cluster.apply([node(zone, json!({"podCIDRs": ["10.244.0.0/24"]}))]);
+        town.reaches(WEB, &[backend]);
+    }
+    town.cluster
+        .apply([node("", json!({"taints": [{"key": "ToBeDeletedByClusterAutoscaler", "effect": "NoSchedule"}]}))]);
+    town.reaches(WEB, &["backend-1", "backend-2"]);
+    sleep(WHILE);
+    assert_unharmed(probe);
+}
