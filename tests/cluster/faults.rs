@@ -14,15 +14,6 @@ use crate::town::{PATIENCE, Town, WEB, assert_unharmed, service, slice};
 /// Long enough for a probe to see what a change does.
 const WHILE: Duration = Duration::from_millis(700);
 
-/// Waits until the log holds a line with all of these words.
-fn wait_for_log(town: &Town, words: &[&str]) {
-    let start = Instant::now();
-    while !town.log().lines().any(|line| words.iter().all(|word| line.contains(word))) {
-        assert!(start.elapsed() < PATIENCE, "never told {words:?}:\n{}", town.log());
-        sleep(Duration::from_millis(10));
-    }
-}
-
 fn named(mut slice: Value, name: &str) -> Value {
     slice["metadata"]["name"] = json!(name);
     slice
@@ -58,7 +49,7 @@ pub(crate) fn a_busy_health_check_port_breaks_nothing() {
     web["spec"]["externalTrafficPolicy"] = json!("Local");
     web["spec"]["healthCheckNodePort"] = json!(address.port());
     town.cluster.apply([web]);
-    wait_for_log(&town, &["cannot listen", "default/web", "32123"]);
+    town.says(&["cannot listen", "default/web", "32123"]);
     drop(squatter);
     let start = Instant::now();
     loop {

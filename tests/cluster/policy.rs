@@ -34,14 +34,6 @@ fn manifest(town: &Town, component: &File, settings: &str) -> String {
     kubectl::run(town, &line, "").replacen("metadata:", "metadata:\n  labels: {weir.proxy/policy: \"true\"}", 1)
 }
 
-fn wait_for_log(town: &Town, words: &[&str]) {
-    let start = Instant::now();
-    while !town.log().lines().any(|line| words.iter().all(|word| line.contains(word))) {
-        assert!(start.elapsed() < PATIENCE, "never told {words:?}:\n{}", town.log());
-        sleep(Duration::from_millis(20));
-    }
-}
-
 /// Where a policy comes from, and how it is replaced and taken back, is all `kubectl`; how connections spread follows
 /// without a restart and without one that fails.
 pub(crate) fn a_policy_in_a_config_map_changes_how_live_connections_spread() {
@@ -55,7 +47,7 @@ pub(crate) fn a_policy_in_a_config_map_changes_how_live_connections_spread() {
     };
 
     kubectl::run(&town, "annotate service web --namespace default weir.proxy/policy=drained", "");
-    wait_for_log(&town, &["drained", "there is no policy"]);
+    town.says(&["drained", "there is no policy"]);
     town.reaches(WEB, &["backend-1", "backend-2"]);
 
     apply("create", &good, r#"{"by-address":{"10.244.0.11":0}}"#);
@@ -63,9 +55,9 @@ pub(crate) fn a_policy_in_a_config_map_changes_how_live_connections_spread() {
 
     // Neither what is no component nor what fails for the Service there is changes anything, and both say why.
     apply("replace", &broken, "{}");
-    wait_for_log(&town, &["policy refused", "drained", "does not compile"]);
+    town.says(&["policy refused", "drained", "does not compile"]);
     apply("replace", &good, r#"{"by-planet":{}}"#);
-    wait_for_log(&town, &["policy refused", "drained", "default/web", "by-planet"]);
+    town.says(&["policy refused", "drained", "default/web", "by-planet"]);
     town.reaches(WEB, &["backend-2"]);
     // `kubectl describe` shows it as well.
     let told = |kind: &str, reason: &str| {

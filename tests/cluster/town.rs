@@ -89,6 +89,15 @@ impl Town {
         self.daemon.as_ref().map(Daemon::log).unwrap_or_default()
     }
 
+    /// Waits until the daemon has said all of these words in one line.
+    pub(crate) fn says(&self, words: &[&str]) {
+        let start = Instant::now();
+        while !self.log().lines().any(|line| words.iter().all(|word| line.contains(word))) {
+            assert!(start.elapsed() < PATIENCE, "never told {words:?}:\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
     /// A source of its own beside the daemon's, on the node.
     pub(crate) fn follow(&self, timing: Timing) -> (Runtime, Receiver<Event>) {
         let (sender, events) = mpsc::channel(1024);
