@@ -22,13 +22,13 @@ pub(crate) struct Daemon {
 }
 
 impl Daemon {
-    /// `weir run` in the namespace of `host`, on the cluster of that kubeconfig.
-    pub(crate) fn start(host: &Host, kubeconfig: &Path, node: &str) -> Self {
+    /// `weir run` in the namespace of `host`, on what `--kubeconfig` or `--manifests` (`source`) finds at that path.
+    pub(crate) fn start(host: &Host, source: &str, path: &Path, node: &str) -> Self {
         let log = temporary("daemon.log");
         let file = File::create(&log).unwrap();
         let mut command = Command::new(std::env::current_exe().unwrap());
-        command.env(WANTED, "1").env_remove("POD_NAMESPACE").args(["run", "--node", node, "--kubeconfig"]);
-        command.arg(kubeconfig).stdout(Stdio::null()).stderr(file);
+        command.env(WANTED, "1").env_remove("POD_NAMESPACE").args(["run", "--node", node, source]);
+        command.arg(path).stdout(Stdio::null()).stderr(file);
         Self { child: host.run(|| command.spawn()).unwrap(), log }
     }
 

@@ -8,6 +8,7 @@ use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use weir_bad_guests::{DECLARED_ERROR, HOST_IMPORT, MEMORY_HOG, NEXT_VERSION, SPIN, WASI_IMPORT, WRONG_WORLD};
 use weir_policy::BUILT_IN;
+use weir_tests::api_server::temporary;
 
 use crate::town::{PATIENCE, Town, WEB, assert_unharmed, service, slice};
 
@@ -157,4 +158,60 @@ pub(crate) fn a_node_that_changes_breaks_nothing() {
     town.reaches(WEB, &["backend-1", "backend-2"]);
     sleep(WHILE);
     assert_unharmed(probe);
+}
+
+/// The token changes, and the API server refuses the old one: the daemon reads the new one and goes on (F48).
+pub(crate) fn a_new_token_breaks_nothing() {
+    let mut town = Town::up();
+    let token = temporary("token");
+    std::fs::write(&token, "one").unwrap();
+    town.end_daemon(Signal::SIGTERM);
+    town.use_token(&token);
+    town.cluster.fault(|faults| faults.token = Some("one".to_owned()));
+    let probe = town.probe();
+    town.start_daemon();
+    town.cluster.apply([slice("web", &[1])]);
+    town.reaches(WEB, &["backend-1"]);
+    town.cluster.fault(|faults| faults.token = Some("two".to_owned()));
+    town.cluster.cut_watches();
+    town.cluster.apply([slice("web", &[3])]);
+    let start = Instant::now();
+    while !town.cluster.asked().iter().any(|asked| asked.code == 401) {
+        assert!(start.elapsed() < PATIENCE, "the old token was never refused");
+        sleep(Duration::from_millis(10));
+    }
+    town.reaches(WEB, &["backend-1"]);
+    std::fs::write(&token, "two").unwrap();
+    town.reaches(WEB, &["backend-3"]);
+    assert_unharmed(probe);
+    std::fs::remove_file(token).unwrap();
+}
+
+/// Files that are half-written, empty, nonsense, renamed, twice there and gone with their directory (F46).
+pub(crate) fn a_storm_of_files_breaks_nothing() {
+    let mut town = Town::up();
+    let (directory, away) = (temporary("manifests"), temporary("away"));
+    std::fs::create_dir(&directory).unwrap();
+    let both = |backends: &[u8]| format!("{}\n---\n{}\n", service("web", "10.96.0.10"), slice("web", backends));
+    let whole = both(&[1, 2]);
+    std::fs::write(directory.join("web.yaml"), &whole).unwrap();
+    town.end_daemon(Signal::SIGTERM);
+    let probe = town.probe();
+    town.start_daemon_on_files(&directory);
+    for round in 0..5 {
+        for text in [&whole[..whole.len() / 2], "", "  : [ half", &whole[..whole.len() - 20], &whole] {
+            std::fs::write(directory.join("web.yaml"), text).unwrap();
+            sleep(Duration::from_millis(60));
+        }
+        std::fs::write(directory.join("copy.yaml"), &whole).unwrap();
+        std::fs::rename(directory.join("copy.yaml"), directory.join("web.yaml")).unwrap();
+        std::fs::rename(&directory, &away).unwrap();
+        sleep(Duration::from_millis(60 + 40 * round));
+        std::fs::rename(&away, &directory).unwrap();
+    }
+    town.reaches(WEB, &["backend-1", "backend-2"]);
+    std::fs::write(directory.join("web.yaml"), both(&[3])).unwrap();
+    town.reaches(WEB, &["backend-3"]);
+    assert_unharmed(probe);
+    std::fs::remove_dir_all(directory).unwrap();
 }

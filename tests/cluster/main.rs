@@ -47,6 +47,8 @@ fn main() -> ExitCode {
         trial("a_busy_health_check_port_breaks_nothing", faults::a_busy_health_check_port_breaks_nothing),
         trial("a_daemon_that_stands_still_breaks_nothing", faults::a_daemon_that_stands_still_breaks_nothing),
         trial("bad_policies_break_nothing", faults::bad_policies_break_nothing),
+        trial("a_new_token_breaks_nothing", faults::a_new_token_breaks_nothing),
+        trial("a_storm_of_files_breaks_nothing", faults::a_storm_of_files_breaks_nothing),
         trial("a_node_that_changes_breaks_nothing", faults::a_node_that_changes_breaks_nothing),
         trial("an_overloaded_apiserver_breaks_nothing", trouble::an_overloaded_apiserver_breaks_nothing),
     ];

@@ -1,4 +1,5 @@
 use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -53,7 +54,7 @@ impl Town {
         ]);
         let server = serve(&cluster, node.outside());
         let kubeconfig = server.kubeconfig(None).unwrap();
-        let daemon = Some(Daemon::start(node.kernel(), kubeconfig.path(), NODE));
+        let daemon = Some(Daemon::start(node.kernel(), "--kubeconfig", kubeconfig.path(), NODE));
         let town = Self { cluster, node, kubeconfig, server: Some(server), daemon, _backends: backends };
         town.reaches(WEB, &["backend-1", "backend-2"]);
         town
@@ -74,6 +75,16 @@ impl Town {
         self.daemon.take().unwrap().end(signal);
     }
 
+    /// Starts one that follows a directory instead of the cluster.
+    pub(crate) fn start_daemon_on_files(&mut self, directory: &Path) {
+        self.daemon = Some(Daemon::start(self.node.kernel(), "--manifests", directory, NODE));
+    }
+
+    /// From the next start on the daemon shows the token in this file.
+    pub(crate) fn use_token(&mut self, file: &Path) {
+        self.kubeconfig = self.server.as_ref().unwrap().kubeconfig(Some(file)).unwrap();
+    }
+
     /// Sends the daemon `signal`.
     pub(crate) fn signal(&self, signal: Signal) {
         self.daemon.as_ref().unwrap().signal(signal);
@@ -81,7 +92,7 @@ impl Town {
 
     /// Starts another one.
     pub(crate) fn start_daemon(&mut self) {
-        self.daemon = Some(Daemon::start(self.node.kernel(), self.kubeconfig.path(), NODE));
+        self.daemon = Some(Daemon::start(self.node.kernel(), "--kubeconfig", self.kubeconfig.path(), NODE));
     }
 
     /// What the daemon said so far.
