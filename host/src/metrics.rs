@@ -147,6 +147,8 @@ impl Metrics {
         }));
         r.register_collector(Box::new(DataAge(sources.cluster)));
         if let Some(counters) = sources.conntrack {
+            let help = "Time of each comparison of all tracked flows with the Services";
+            r.register("conntrack_pass_duration_seconds", help, counters.durations.clone());
             r.register_collector(Box::new(ConntrackCollector(counters)));
         }
         Self {

@@ -216,6 +216,9 @@ fn a_change_shows(daemon: &Daemon) {
     ] {
         assert!(sample(&after, name) > 0.0, "{name} in\n{after}");
     }
+    for name in ["weir_conntrack_pass_duration_seconds", "kubeproxy_conntrack_reconciler_sync_duration_seconds"] {
+        assert!(after.contains(&format!("{name}_count")), "{name} in\n{after}");
+    }
     assert!(after.contains("weir_conntrack_passes_total") && after.ends_with("# EOF\n"), "{after}");
     let sent = patiently(METRICS, "/debug/transaction", |_, text| text.contains("10.1.0.2"));
     assert!(sent.contains("delete element") && sent.contains("10.0.0.1 . tcp . 80"), "{sent}");

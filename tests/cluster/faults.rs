@@ -126,7 +126,7 @@ pub(crate) fn bad_policies_break_nothing() {
             sleep(Duration::from_millis(10));
         }
         let log = town.log();
-        let told = log.lines().filter(|line| line.contains("policy refused")).last().unwrap();
+        let told = log.lines().rfind(|line| line.contains("policy refused")).unwrap();
         assert!(told.contains(reason), "not {reason}: {told}");
         sleep(WHILE / 10);
     }

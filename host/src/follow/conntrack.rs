@@ -9,6 +9,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
 
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use weir_conntrack::{Change, FlowTable, TrackedPort, released};
 use weir_model::{Protocol, ServiceId};
 use weir_plan::NodeFacts;
@@ -18,7 +19,7 @@ use super::{Follower, Synced};
 use crate::config::ConntrackSettings;
 
 /// What happened so far, for metrics and tests.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Counters {
     /// Comparisons of all flows with the Services.
     pub passes: AtomicU64,
@@ -26,6 +27,16 @@ pub struct Counters {
     pub deleted: AtomicU64,
     /// Removals that failed; each is tried again and may count again.
     pub failed: AtomicU64,
+    /// How long each comparison took, in seconds.
+    pub durations: Histogram,
+}
+
+impl Default for Counters {
+    /// Nothing happened. The buckets, 1 ms to 16 s, are kube-proxy's.
+    fn default() -> Self {
+        let durations = Histogram::new(exponential_buckets(0.001, 2.0, 15));
+        Self { passes: AtomicU64::new(0), deleted: AtomicU64::new(0), failed: AtomicU64::new(0), durations }
+    }
 }
 
 /// Sends what changed to a worker thread, which makes the passes. Dropping it ends the worker.

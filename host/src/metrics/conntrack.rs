@@ -33,7 +33,7 @@ pub(super) struct ConntrackCollector(pub(super) Arc<Counters>);
 
 impl Collector for ConntrackCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let Counters { passes, deleted, failed } = &*self.0;
+        let Counters { passes, deleted, failed, .. } = &*self.0;
         one(&mut encoder, "conntrack_passes", "Comparisons of all tracked flows with the Services", passes)?;
         one(&mut encoder, "conntrack_deleted_flows", "Flows ended because their endpoint is gone", deleted)?;
         one(&mut encoder, "conntrack_failed_deletions", "Flows that could not be ended; each is tried again", failed)

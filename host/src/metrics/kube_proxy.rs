@@ -68,6 +68,9 @@ impl KubeProxyMetrics {
     pub(super) fn new(registry: &mut Registry, sources: &Sources) -> Self {
         if let Some(counters) = &sources.conntrack {
             registry.register_collector(Box::new(DeletedEntries(counters.clone())));
+            let help = "Time of each comparison of all tracked flows with the Services, of both families";
+            let name = "kubeproxy_conntrack_reconciler_sync_duration_seconds";
+            registry.register(name, help, counters.durations.clone());
         }
         let r = registry.sub_registry_with_prefix("kubeproxy");
         let histogram = |r: &mut Registry, name, help| {

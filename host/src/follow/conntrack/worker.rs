@@ -107,6 +107,7 @@ impl Worker {
         };
         count(&self.counters.deleted, report.deleted.len());
         count(&self.counters.failed, report.failed);
+        self.counters.durations.observe(took.as_secs_f64());
         // Last: who sees the pass also sees what it did.
         self.counters.passes.fetch_add(1, Ordering::Release);
         report.deleted.iter().for_each(|flow| debug!(%flow, "removed a stale flow"));
