@@ -132,12 +132,7 @@ impl Policies {
     pub async fn next(&mut self) -> Loaded {
         let Some(loaded) = &mut self.loaded else { return pending().await };
         match loaded.recv().await {
-            Some(loaded) => {
-                if matches!(loaded, Loaded::Listed) {
-                    self.awaited = self.awaited.saturating_sub(1);
-                }
-                loaded
-            }
+            Some(loaded) => self.noted(loaded),
             None => {
                 self.loaded = None;
                 pending().await
@@ -148,10 +143,14 @@ impl Policies {
     /// The next that is loaded already.
     pub fn try_next(&mut self) -> Option<Loaded> {
         let loaded = self.loaded.as_mut()?.try_recv().ok()?;
+        Some(self.noted(loaded))
+    }
+
+    fn noted(&mut self, loaded: Loaded) -> Loaded {
         if matches!(loaded, Loaded::Listed) {
             self.awaited = self.awaited.saturating_sub(1);
         }
-        Some(loaded)
+        loaded
     }
 }
 

@@ -1,25 +1,20 @@
 //! `healthCheckNodePort`: tells load balancers whether this node has endpoints of a Service.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::convert::Infallible;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS};
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
 use hyper::{Response, StatusCode};
-use hyper_util::rt::{TokioIo, TokioTimer};
 use serde::Serialize;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
-use tokio::time::timeout;
 use tracing::{debug, warn};
 use weir_model::{Conditions, Family, ObjectKey, ServiceId, Store};
 
-use super::listener::{Connections, Listener, Serve};
+use super::listener::{Connections, Listener, Serve, http};
 use super::{Follower, Synced};
 use crate::health::ProxyHealth;
 
@@ -29,12 +24,8 @@ const WEIGHT: HeaderName = HeaderName::from_static("x-load-balancing-endpoint-we
 /// Connections a port serves at once; load balancers come with a handful.
 const MAX_CONNECTIONS: usize = 64;
 
-/// How long a client may take over its request, and over the whole connection.
-const READ_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a whole connection may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Longest request head, in bytes; the least hyper takes.
-const MAX_HEAD: usize = 8192;
 
 /// HTTP servers on the health check ports of all Services, one a port, for both families (kube-proxy:
 /// `service_health.go`, which needs a listener an address).
@@ -229,17 +220,9 @@ impl Serve for Answers {
     async fn serve(self: Arc<Self>, stream: TcpStream) {
         // An IPv4 client of the one socket for both families shows as a mapped address.
         let family = stream.local_addr().map_or(Family::V4, |address| Family::of(address.ip().to_canonical()));
-        let answer = service_fn(|_| std::future::ready(Ok::<_, Infallible>(self.response(family))));
-        let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(READ_TIMEOUT)
-            .max_buf_size(MAX_HEAD)
-            .keep_alive(false)
-            .serve_connection(TokioIo::new(stream), answer);
-        match timeout(TIMEOUT, connection).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => debug!(service = %self.service(), %error, "a health check did not end well"),
-            Err(_) => debug!(service = %self.service(), "a health check took too long"),
+        let answered = http::answer_one(stream, TIMEOUT, |_| std::future::ready(self.response(family))).await;
+        if let Err(why) = answered {
+            debug!(service = %self.service(), why, "a health check did not end well");
         }
     }
 }

@@ -1,5 +1,7 @@
 //! A TCP port that is wanted: opened as soon as it is free, and closed with its last owner.
 
+pub(crate) mod http;
+
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};

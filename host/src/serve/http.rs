@@ -1,29 +1,18 @@
 //! HTTP/1.1, as little of it as probes and scrapes need.
 
-use std::convert::Infallible;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
 use hyper::{Method, Response, StatusCode};
-use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
 use tracing::debug;
 
-use crate::follow::listener::Serve;
-
-/// How long a client may take over its request.
-const READ_TIMEOUT: Duration = Duration::from_secs(5);
+use crate::follow::listener::{Serve, http};
 
 /// How long a whole connection may take: the rules of a large cluster are tens of megabytes.
 const TIMEOUT: Duration = Duration::from_secs(60);
-
-/// Longest request head, in bytes; the least hyper takes.
-const MAX_HEAD: usize = 8192;
 
 /// An answer.
 #[derive(Debug)]
@@ -85,7 +74,7 @@ impl<P: Pages> Serve for Site<P> {
     }
 
     async fn serve(self: Arc<Self>, stream: TcpStream) {
-        let answer = service_fn(|request: hyper::Request<_>| {
+        let answered = http::answer_one(stream, TIMEOUT, |request| {
             let site = Arc::clone(&self);
             async move {
                 let (method, path) = (request.method(), request.uri().path());
@@ -93,19 +82,11 @@ impl<P: Pages> Serve for Site<P> {
                     Method::GET | Method::HEAD => site.0.page(path).await,
                     _ => Page::text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are served here\n"),
                 };
-                Ok::<_, Infallible>(page.response(method != Method::HEAD))
+                page.response(method != Method::HEAD)
             }
         });
-        let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(READ_TIMEOUT)
-            .max_buf_size(MAX_HEAD)
-            .keep_alive(false)
-            .serve_connection(TokioIo::new(stream), answer);
-        match timeout(TIMEOUT, connection).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => debug!(field = P::FIELD, %error, "a request did not end well"),
-            Err(_) => debug!(field = P::FIELD, "a request took too long"),
+        if let Err(why) = answered.await {
+            debug!(field = P::FIELD, why, "a request did not end well");
         }
     }
 }

@@ -44,10 +44,10 @@ impl Decider {
             Origin::Policy { traffic, balancer } => *traffic == name || *balancer == name,
             _ => false,
         };
-        let worse = |(port, decision): &&(_, Arc<weir_model::Decision>)| {
+        let worse = |(port, decision): &(_, Arc<weir_model::Decision>)| {
             !by_it(&decision.origin) && self.decision(port).is_some_and(|before| by_it(&before.origin))
         };
-        let lost = decisions.ports.iter().find(worse).is_some();
+        let lost = decisions.ports.iter().any(worse);
         if let Some(first) = failures.first()
             && (lost || failures.len() >= asked)
         {
