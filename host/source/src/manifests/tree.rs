@@ -22,6 +22,8 @@ pub(super) struct Tree {
     selection: Arc<Selection>,
     files: BTreeMap<PathBuf, ManifestFile>,
     seen: Scan,
+    /// Whether the directories held still during the last look.
+    settled: bool,
 }
 
 /// A file as last read.
@@ -36,21 +38,25 @@ struct ManifestFile {
 impl Tree {
     /// Nothing read yet.
     pub(super) fn new(paths: Vec<PathBuf>, selection: Selection) -> Self {
-        Self { paths, selection: Arc::new(selection), files: BTreeMap::new(), seen: Scan::default() }
+        Self { paths, selection: Arc::new(selection), files: BTreeMap::new(), seen: Scan::default(), settled: true }
     }
 
     /// Reads what is new or changed, and forgets what is gone. Returns whether any of that happened.
     pub(super) fn refresh(&mut self) -> bool {
-        let seen = scan(&self.paths);
+        let mut seen = scan(&self.paths);
         let mut changed = false;
-        let gone: Vec<PathBuf> = self.files.keys().filter(|path| !seen.files.contains_key(*path)).cloned().collect();
-        for path in gone {
-            // A file that was named itself is gone when it is missing; one in a missing directory is not.
-            let in_missing_directory = seen.missing.iter().any(|missing| path != *missing && path.starts_with(missing));
-            if !in_missing_directory && !seen.unreadable.iter().any(|unreadable| path.starts_with(unreadable)) {
-                self.files.remove(&path);
-                changed = true;
-            }
+        self.settled = true;
+        if self.gone(&seen).next().is_some() {
+            // A directory that is renamed while we look at it seems to lose files. What is gone is missed twice, and
+            // nothing happened to any directory in between.
+            let again = scan(&self.paths);
+            self.settled = again.directories == seen.directories;
+            seen = again;
+        }
+        if self.settled {
+            let gone: Vec<PathBuf> = self.gone(&seen).cloned().collect();
+            changed = !gone.is_empty();
+            gone.iter().for_each(|path| drop(self.files.remove(path)));
         }
         for (path, stamp) in &seen.files {
             changed |= self.read(path, *stamp);
@@ -59,9 +65,19 @@ impl Tree {
         changed
     }
 
-    /// Whether every path could be read.
+    /// Files that were read once and are not among those `seen`, although their directories are: a file that was named
+    /// itself is gone when it is missing, one in a missing directory is not.
+    fn gone<'a>(&'a self, seen: &'a Scan) -> impl Iterator<Item = &'a PathBuf> {
+        let is_lost = |path: &Path| {
+            seen.missing.iter().any(|missing| path != *missing && path.starts_with(missing))
+                || seen.unreadable.iter().any(|unreadable| path.starts_with(unreadable))
+        };
+        self.files.keys().filter(move |path| !seen.files.contains_key(*path) && !is_lost(path))
+    }
+
+    /// Whether every path could be read, and held still meanwhile. Else another look is due soon.
     pub(super) fn is_complete(&self) -> bool {
-        self.seen.missing.is_empty() && self.seen.unreadable.is_empty()
+        self.settled && self.seen.missing.is_empty() && self.seen.unreadable.is_empty()
     }
 
     /// Objects, in order of file and document.
@@ -91,7 +107,11 @@ impl Tree {
         let held = known.map_or(&[][..], |file| &file.parsed.objects);
         let (stamp, mut parsed) = match open(path) {
             Ok((stamp, text)) => (Some(stamp), parse(path, &text, held, self.selection.clone())),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return self.files.remove(path).is_some(),
+            // Gone since it was seen, or its directory is: the next look, which the change itself brings about, tells.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.settled = false;
+                return false;
+            }
             Err(error) => {
                 let problem = Problem::of_file(Severity::Error, path, error);
                 (None, Parsed { problems: vec![problem], ..Parsed::default() })

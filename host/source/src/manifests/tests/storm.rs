@@ -290,3 +290,42 @@ fn events_add_up_in_a_storm() {
         sleep(Duration::from_millis(20));
     }
 }
+
+/// Looks that meet a directory in the middle of being moved away, or back.
+#[test]
+fn a_directory_that_keeps_moving_loses_nothing() {
+    let directory = Directory::new();
+    let (here, away) = (directory.path("here"), directory.path("away"));
+    fs::create_dir(&here).expect("a directory");
+    for number in 0..20 {
+        directory.write(&format!("here/{number}.yaml"), &service(&format!("service-{number}"), 80));
+    }
+    let mut manifests = Manifests::new(vec![here.clone()], Selection::default());
+    assert_eq!(manifests.refresh().events.len(), 1, "a complete list");
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let mover = scope.spawn(|| {
+            let mut moves = 0_u32;
+            while !stop.load(Ordering::Relaxed) {
+                fs::rename(&here, &away).expect("moved away");
+                std::thread::yield_now();
+                fs::rename(&away, &here).expect("moved back");
+                // Half of the time it rests for about as long as a look takes.
+                sleep(Duration::from_micros(u64::from(moves % 2) * 200));
+                moves += 1;
+            }
+        });
+        let start = Instant::now();
+        while start.elapsed() < Duration::from_secs(2) {
+            let events = manifests.refresh().events;
+            if !events.is_empty() {
+                stop.store(true, Ordering::Relaxed);
+                panic!("no file changed, but {:?}", events.iter().map(brief).collect::<Vec<_>>());
+            }
+        }
+        stop.store(true, Ordering::Relaxed);
+        mover.join().expect("it moved until the end");
+    });
+    fs::remove_file(here.join("7.yaml")).expect("removed");
+    assert_eq!(manifests.refresh().events.iter().map(brief).collect::<Vec<_>>(), ["service gone service-7"]);
+}
