@@ -10,7 +10,7 @@ TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 TEST_LOG := $(TARGET_DIR)/test.log
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-tests build demo test conformance conformance-kernel bench lint fmt clean
+.PHONY: help setup setup-tests build demo test conformance conformance-kernel bench bench-quick lint fmt clean
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
@@ -41,8 +41,12 @@ conformance: setup ## packet cases on the simulator; CASES=FILE[,FILE] runs othe
 conformance-kernel: setup ## the same cases as real packets through network namespaces; VERBOSE=1 prints each case
 	$(if $(CASES),CASES='$(CASES)') $(CARGO) test --quiet --package weir-tests --test conformance-kernel
 
-bench: setup ## the criterion benches, optimised
-	$(CARGO) bench --package weir-benches
+bench: setup ## everything beside kube-proxy's layout, an hour: docs/benchmarks.md, target/bench/summary.json
+	$(CARGO) bench --package weir-benches --bench pipeline
+	$(CARGO) bench --package weir-benches --bench report
+
+bench-quick: setup ## the same in five minutes, small sizes; leaves docs/ alone
+	$(CARGO) bench --package weir-benches --bench report -- --quick --out $(TARGET_DIR)/bench
 
 lint: setup ## formatting and clippy, warnings are errors
 	$(CARGO) fmt --all --check

@@ -1,4 +1,6 @@
-//! Clusters of any size, for benches.
+//! Clusters of any size, for benches: as the model takes them, and ([`objects`]) as an API server tells them.
+
+pub mod objects;
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -12,6 +14,9 @@ use weir_policy::{Catalog, Decider, Engine, Limits};
 
 /// Name of the node the benches run as.
 pub const NODE: &str = "node-0";
+
+/// Where the pods of [`cluster`] live.
+pub const POD_NETWORK: &str = "11.0.0.0/8";
 
 /// Nodes the endpoints are spread over; one of them is ours.
 const NODES: usize = 100;
@@ -33,7 +38,9 @@ fn address(base: u32, number: usize) -> IpAddr {
     IpAddr::V4(Ipv4Addr::from(base + u32::try_from(number).expect("few enough for IPv4")))
 }
 
-fn service(number: usize) -> ServiceSpec {
+/// Service `number`: one ClusterIP, one TCP port.
+#[must_use]
+pub fn service(number: usize) -> ServiceSpec {
     ServiceSpec {
         key: key("service", number),
         cluster_ips: vec![address(0x0a60_0000, number)],
@@ -45,6 +52,12 @@ fn service(number: usize) -> ServiceSpec {
 /// The slice of Service `number`. Each `generation` replaces its last endpoint by another.
 #[must_use]
 pub fn slice(number: usize, endpoints: usize, generation: usize) -> SliceSpec {
+    partial_slice(number, endpoints, endpoints, generation)
+}
+
+/// The first `live` endpoints of [`slice`].
+#[must_use]
+pub fn partial_slice(number: usize, endpoints: usize, live: usize, generation: usize) -> SliceSpec {
     let endpoint = |at: usize| {
         let moved = if at + 1 == endpoints { generation % 2 * endpoints } else { 0 };
         EndpointSpec {
@@ -63,7 +76,7 @@ pub fn slice(number: usize, endpoints: usize, generation: usize) -> SliceSpec {
         service: key("service", number),
         family: Family::V4,
         ports: vec![SlicePort { name: "http".to_owned(), protocol: Protocol::Tcp, port: 8080 }],
-        endpoints: (0..endpoints).map(endpoint).collect(),
+        endpoints: (0..live).map(endpoint).collect(),
         triggered: None,
     }
 }
@@ -87,9 +100,16 @@ pub fn catalog() -> Catalog {
 /// A pipeline that has seen nothing.
 #[must_use]
 pub fn pipeline<D: Dataplane>(catalog: &Catalog, dataplane: D) -> weir::pipeline::Pipeline<D> {
-    let facts = NodeFacts {
-        local_pods: LocalPods::Networks(vec!["11.0.0.0/8".parse().expect("a network")]),
-        ..NodeFacts::default()
-    };
+    pipeline_among(POD_NETWORK, catalog, dataplane)
+}
+
+/// The same on a node whose pods live in `pods`.
+///
+/// # Panics
+/// When `pods` is no network.
+#[must_use]
+pub fn pipeline_among<D: Dataplane>(pods: &str, catalog: &Catalog, dataplane: D) -> weir::pipeline::Pipeline<D> {
+    let local_pods = LocalPods::Networks(vec![pods.parse().expect("a network")]);
+    let facts = NodeFacts { local_pods, ..NodeFacts::default() };
     weir::pipeline::Pipeline::new(store(), Decider::new(catalog.clone()), Installed::new(facts), dataplane)
 }

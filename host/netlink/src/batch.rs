@@ -77,6 +77,11 @@ impl Batch {
         &self.bytes
     }
 
+    /// The whole buffer, taken out.
+    pub(crate) fn into_bytes(self) -> Vec<u8> {
+        self.bytes
+    }
+
     /// Sequence number of its begin.
     pub(crate) fn begin(&self) -> u32 {
         self.begin

@@ -174,6 +174,15 @@ impl Kernel {
     }
 }
 
+/// The bytes of the batch that would carry `transaction` to the kernel, begin and end included: what encoding comes to
+/// when nothing is sent. Tables are added without flags.
+///
+/// # Errors
+/// [`CommitError::Encode`], with the operation that has no encoding.
+pub fn encode(transaction: &Transaction) -> Result<Vec<u8>, CommitError> {
+    Ok(Batch::encode(transaction, 0, &BTreeMap::new())?.into_bytes())
+}
+
 impl Dataplane for Kernel {
     fn commit(&mut self, transaction: &Transaction) -> Result<Receipt, CommitError> {
         let nothing = Receipt { bytes: 0, messages: 0 };

@@ -31,4 +31,4 @@ mod socket;
 mod wire;
 
 pub use conntrack::{Conntrack, ConntrackError};
-pub use kernel::{Kernel, OpenError, Options};
+pub use kernel::{Kernel, OpenError, Options, encode};

@@ -1,0 +1,172 @@
+//! What a connection pays: its first packet, and the packets after it.
+
+mod contenders;
+mod traffic;
+
+use anyhow::{Context, Result};
+
+use self::contenders::{Contender, Service, Town};
+use crate::Scale;
+use crate::figure::{Figure, Plot, Section, Table, median, percentile, short, short_or_dash};
+
+/// What one contender came to, over all rounds.
+#[derive(Clone, Debug, Default)]
+struct Found {
+    /// Every connect(), in microseconds.
+    connects: Vec<f64>,
+    /// Connections a second, round by round.
+    rates: Vec<f64>,
+    /// Median of a round's connects less that of the same round's floor.
+    above_floor: Vec<f64>,
+    /// Nanoseconds to send a packet of an established flow, round by round.
+    packets: Vec<f64>,
+}
+
+/// Measures.
+///
+/// # Errors
+/// When a contender cannot be loaded, or a connection fails.
+pub(crate) fn measure(scale: Scale) -> Result<Section> {
+    let mut section = Section::new(
+        "Packets",
+        "TCP connect() from a client pod through the node's namespace to an endpoint behind it, in microseconds: one system call \
+         in which the kernel takes the SYN through every rule and back. Contenders take turns in the same namespaces, round by round, \
+         one thread, nothing else on the wire; the floor is a single static `dnat` rule. *Above the floor* is the median over the \
+         rounds of the difference to the floor of the same round. A packet of an established flow: one UDP send() after the first \
+         answer.",
+    );
+    let rounds = scale.pick(6, 20);
+    let connects = scale.pick(400, 1_000);
+    let mut town = Town::build()?;
+
+    let mut table = Table::new(
+        "Services in the cluster, one endpoint each, `random`:",
+        &["Services", "contender", "p50", "p99", "above the floor, µs", "connections/s", "packet of a flow, ns"],
+    );
+    let mut curves: Vec<(String, Vec<(f64, f64)>)> =
+        Contender::ALL.iter().map(|contender| (contender.name().to_owned(), Vec::new())).collect();
+    let mut ours_by_size = Vec::new();
+    for services in [1, 1_000, 10_000, 30_000] {
+        let found = compare(&mut town, services, &Service::default(), Contender::of(services, scale), rounds, connects)?;
+        let p50: Vec<f64> = found.iter().map(|(_, found)| median(&found.connects)).collect();
+        for ((contender, found), p50) in found.iter().zip(&p50) {
+            row(&mut table, &services.to_string(), *contender, found);
+            if let Some((_, points)) = curves.iter_mut().find(|(name, _)| name == contender.name()) {
+                points.push((services as f64, *p50));
+            }
+            section.raw.push(raw(services, &Service::default(), *contender, found));
+        }
+        let of = |wanted: Contender| found.iter().find(|(contender, _)| *contender == wanted).map(|(_, found)| found);
+        let (ours, floor) = (of(Contender::Weir).context("Weir ran")?, of(Contender::Floor).context("the floor ran")?);
+        let (connect, above) = (median(&ours.connects), median(&ours.above_floor));
+        let name = |what: &str| format!("data-plane/{what}/{services}");
+        let peer = of(Contender::Peer);
+        let peers = peer.map(|peer| median(&peer.connects));
+        // "At most the peer's": both medians, with the difference taken round by round.
+        section.figures.push(Figure::new(name("connect-p50"), connect, "µs").beside(peers));
+        if let Some(peer) = peer {
+            let more = above - median(&peer.above_floor);
+            section.figures.push(Figure::new(name("connect-above-1.37"), more, "µs").budget(0.0));
+        }
+        let share = above / median(&floor.connects) * 100.0;
+        section.figures.push(Figure::new(name("connect-above-floor"), share, "%").budget(3.0));
+        let rate = Figure::new(name("connections"), median(&ours.rates), "connections/s");
+        section.figures.push(rate.beside(peer.map(|peer| median(&peer.rates))));
+        let packet = Figure::new(name("established-packet"), median(&ours.packets), "ns");
+        section.figures.push(packet.beside(peer.map(|peer| median(&peer.packets))));
+        ours_by_size.push(above);
+    }
+    // Flat: what 30 000 Services cost more than one does.
+    let more = ours_by_size.last().copied().unwrap_or_default() - ours_by_size.first().copied().unwrap_or_default();
+    section.figures.push(Figure::new("data-plane/connect-30000-less-1", more, "µs"));
+    section.tables.push(table);
+    section.plots.push(Plot {
+        file: "connect".to_owned(),
+        title: "connect() to a Service, p50".to_owned(),
+        x: "Services".to_owned(),
+        y: "µs".to_owned(),
+        curves,
+    });
+
+    let mut table = Table::new(
+        "1 000 Services; the one that is called, by index function, affinity and endpoints. The peer has `random` only:",
+        &["called Service", "contender", "p50", "p99", "above the floor, µs", "connections/s", "packet of a flow, ns"],
+    );
+    for service in Service::variants() {
+        let contenders: &[Contender] = if service.policy.is_none() {
+            &[Contender::Floor, Contender::Weir, Contender::Peer]
+        } else {
+            &[Contender::Floor, Contender::Weir]
+        };
+        for (contender, found) in compare(&mut town, 1_000, &service, contenders, rounds, connects)? {
+            if contender != Contender::Floor {
+                row(&mut table, &service.name(), contender, &found);
+            }
+            section.raw.push(raw(1_000, &service, contender, &found));
+        }
+    }
+    section.tables.push(table);
+    Ok(section)
+}
+
+/// Rounds of each contender in turn; who begins moves on from round to round.
+fn compare(
+    town: &mut Town,
+    services: usize,
+    service: &Service,
+    contenders: &[Contender],
+    rounds: usize,
+    connects: usize,
+) -> Result<Vec<(Contender, Found)>> {
+    let mut found: Vec<(Contender, Found)> =
+        contenders.iter().map(|&contender| (contender, Found::default())).collect();
+    let list = service.list(services);
+    town.load_peers(&list, contenders).with_context(|| format!("{services} Services"))?;
+    // The first round warms up.
+    for round in 0..=rounds {
+        let mut medians = vec![0.0; contenders.len()];
+        for step in 0..contenders.len() {
+            let at = (round + step) % contenders.len();
+            town.wake(contenders[at], &list)?;
+            let (mut samples, rate) = town.connect(connects)?;
+            let packet = town.flow()?;
+            town.sleep(contenders[at])?;
+            medians[at] = percentile(&mut samples, 0.5);
+            if round > 0 {
+                let found = &mut found[at].1;
+                found.connects.extend(samples);
+                found.rates.push(rate);
+                found.packets.push(packet);
+            }
+        }
+        let floor = contenders.iter().position(|contender| *contender == Contender::Floor).map(|at| medians[at]);
+        if let (Some(floor), true) = (floor, round > 0) {
+            for (at, (_, found)) in found.iter_mut().enumerate() {
+                found.above_floor.push(medians[at] - floor);
+            }
+        }
+    }
+    town.unload_peers(contenders)?;
+    Ok(found)
+}
+
+fn row(table: &mut Table, what: &str, contender: Contender, found: &Found) {
+    let mut connects = found.connects.clone();
+    let (p50, p99) = (percentile(&mut connects, 0.5), percentile(&mut connects, 0.99));
+    let above = (contender != Contender::Floor).then(|| median(&found.above_floor));
+    table.row([
+        what.to_owned(),
+        contender.name().to_owned(),
+        short(p50),
+        short(p99),
+        short_or_dash(above),
+        short(median(&found.rates)),
+        short(median(&found.packets)),
+    ]);
+}
+
+fn raw(services: usize, service: &Service, contender: Contender, found: &Found) -> serde_json::Value {
+    serde_json::json!({"services": services, "called": service.name(), "contender": contender.name(),
+        "connect_us": found.connects, "connections_per_s": found.rates, "above_floor_us": found.above_floor,
+        "packet_ns": found.packets})
+}

@@ -1,0 +1,272 @@
+//! Who takes part, and how each comes and goes in the same namespaces.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use weir_benches::{catalog, cluster, pipeline_among};
+use weir_model::{
+    Conditions, EndpointSpec, Event, Family, ObjectKey, Protocol, ServicePortSpec, ServiceSpec, SlicePort, SliceSpec,
+};
+use weir_netlink::Kernel;
+use weir_policy::{BUILT_IN, Catalog};
+use weir_testbed::{Layout as Hosts, Node};
+
+use super::traffic::{self, Backend};
+use crate::Scale;
+use crate::peer::{Layout, Version, load};
+use crate::timed::remove_tables;
+
+/// The called Service.
+const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 200, 0, 1);
+const PORT: u16 = 80;
+const PORT_OF_ENDPOINTS: u16 = 8080;
+/// Where the testbed's pods live, and the endpoints of the called Service.
+const PODS: &str = "10.244.0.0/16";
+/// The endpoints of the called Service: all in one pod, so that a hundred take no hundred namespaces.
+const ENDPOINTS: &str = "10.244.9.0/24";
+/// Seconds the peer may take to load.
+const LIMIT: Duration = Duration::from_secs(120);
+/// Clients are remembered that long.
+const AFFINITY: u32 = 10_800;
+
+/// Who takes part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Contender {
+    /// One static rule.
+    Floor,
+    /// Weir.
+    Weir,
+    /// kube-proxy 1.37.
+    Peer,
+    /// kube-proxy 1.35.
+    OldPeer,
+}
+
+impl Contender {
+    /// Everyone.
+    pub(super) const ALL: [Self; 4] = [Self::Floor, Self::Weir, Self::Peer, Self::OldPeer];
+
+    /// Whoever can be loaded with so many Services in reasonable time: the older peer takes minutes for many.
+    pub(super) fn of(services: usize, scale: Scale) -> &'static [Self] {
+        let all = services <= scale.pick(1_000, 10_000);
+        if all { &Self::ALL } else { &[Self::Floor, Self::Weir, Self::Peer] }
+    }
+
+    /// For people.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Floor => "one static dnat rule",
+            Self::Weir => "Weir",
+            Self::Peer => "kube-proxy 1.37",
+            Self::OldPeer => "kube-proxy 1.35",
+        }
+    }
+
+    /// Its table that stays loaded while others take their turn.
+    fn table(self) -> Option<&'static str> {
+        match self {
+            Self::Weir => None,
+            Self::Floor => Some("floor"),
+            Self::Peer => Some("kube-proxy"),
+            Self::OldPeer => Some("kube-proxy-old"),
+        }
+    }
+}
+
+/// The Service that is called.
+#[derive(Clone, Debug)]
+pub(super) struct Service {
+    /// The policy it asks for; without one the node's default.
+    pub(super) policy: Option<&'static str>,
+    /// Whether clients stay with their endpoint.
+    affinity: bool,
+    endpoints: usize,
+}
+
+impl Default for Service {
+    fn default() -> Self {
+        Self { policy: None, affinity: false, endpoints: 1 }
+    }
+}
+
+impl Service {
+    /// Every balancer of the binary, with few and many endpoints, and the default one with affinity.
+    pub(super) fn variants() -> Vec<Self> {
+        let balancers = BUILT_IN.iter().map(|(name, _)| *name).filter(|name| !matches!(*name, "kubernetes" | "random"));
+        let policies: Vec<Option<&'static str>> = std::iter::once(None).chain(balancers.map(Some)).collect();
+        let mut variants = Vec::new();
+        for endpoints in [1, 100] {
+            let of = |policy: &Option<&'static str>| Self { policy: *policy, affinity: false, endpoints };
+            variants.extend(policies.iter().map(of));
+            variants.push(Self { policy: None, affinity: true, endpoints });
+        }
+        variants
+    }
+
+    /// For people.
+    pub(super) fn name(&self) -> String {
+        let affinity = if self.affinity { ", affinity" } else { "" };
+        format!("{}{affinity}, {} endpoints", self.policy.unwrap_or("random"), self.endpoints)
+    }
+
+    /// So many Services, the last of which is this one.
+    pub(super) fn list(&self, services: usize) -> Event {
+        let mut list = cluster(services - 1, 1);
+        let protocols = [Protocol::Tcp, Protocol::Udp];
+        let key = ObjectKey { namespace: "bench".to_owned(), name: "called".to_owned() };
+        if let Event::Replace { services, slices } = &mut list {
+            services.push(ServiceSpec {
+                key: key.clone(),
+                cluster_ips: vec![IpAddr::V4(ADDRESS)],
+                ports: protocols
+                    .map(|protocol| ServicePortSpec { name: protocol.to_string(), protocol, port: PORT, node_port: 0 })
+                    .to_vec(),
+                affinity_seconds: if self.affinity { AFFINITY } else { 0 },
+                policy: self.policy.map(str::to_owned),
+                ..ServiceSpec::default()
+            });
+            slices.push(SliceSpec {
+                key: key.clone(),
+                service: key,
+                family: Family::V4,
+                ports: protocols
+                    .map(|protocol| SlicePort { name: protocol.to_string(), protocol, port: PORT_OF_ENDPOINTS })
+                    .to_vec(),
+                endpoints: (1..=self.endpoints).filter_map(|at| u8::try_from(at).ok()).map(endpoint).collect(),
+                triggered: None,
+            });
+        }
+        list
+    }
+}
+
+fn endpoint(at: u8) -> EndpointSpec {
+    EndpointSpec {
+        address: IpAddr::V4(Ipv4Addr::new(10, 244, 9, at)),
+        node: Some("node-9".to_owned()),
+        zone: None,
+        conditions: Conditions::ready(),
+        hint_zones: Vec::new(),
+        hint_nodes: Vec::new(),
+        weight: 1,
+        pod: None,
+    }
+}
+
+/// The namespaces, and what is loaded in them.
+pub(super) struct Town {
+    node: Node,
+    backend: Backend,
+    catalog: Catalog,
+}
+
+impl Town {
+    /// Builds the hosts and starts the backend.
+    ///
+    /// # Errors
+    /// When namespaces or links cannot be had.
+    pub(super) fn build() -> Result<Self> {
+        let node = Node::up(&Hosts::default())?;
+        let pod = node.pod("backend-1");
+        node.kernel().ip(&[format!("route add {ENDPOINTS} via {} dev backend-1 onlink", pod.v4())])?;
+        pod.ip(&[format!("route add local {ENDPOINTS} dev lo")])?;
+        // Closed connections would fill the table of flows.
+        node.kernel().set_sysctls(&[("netfilter/nf_conntrack_tcp_timeout_close", "1")])?;
+        let backend = Backend::start(pod, PORT_OF_ENDPOINTS)?;
+        Ok(Self { backend, catalog: catalog(), node })
+    }
+
+    /// Loads everybody whose table can sleep, and lets them sleep.
+    ///
+    /// # Errors
+    /// When `nft` refuses, or takes too long.
+    pub(super) fn load_peers(&self, list: &Event, contenders: &[Contender]) -> Result<()> {
+        for contender in contenders {
+            let Some(text) = text(*contender, list) else { continue };
+            let loaded = self.node.kernel().run(|| load(&text, LIMIT))?;
+            loaded.with_context(|| format!("{} did not load in time", contender.name()))?;
+            self.sleep(*contender)?;
+        }
+        Ok(())
+    }
+
+    /// Removes them.
+    ///
+    /// # Errors
+    /// When `nft` refuses.
+    pub(super) fn unload_peers(&self, contenders: &[Contender]) -> Result<()> {
+        let lines: String =
+            contenders.iter().filter_map(|one| one.table()).map(|table| format!("delete table ip {table}\n")).collect();
+        self.nft(&lines)
+    }
+
+    /// From now on this one's rules hold, alone.
+    ///
+    /// # Errors
+    /// When they cannot be loaded.
+    pub(super) fn wake(&self, contender: Contender, list: &Event) -> Result<()> {
+        if let Some(table) = contender.table() {
+            return self.nft(&format!("add table ip {table}\n"));
+        }
+        let kernel = self.node.kernel().run(Kernel::open)?;
+        let mut pipeline = pipeline_among(PODS, &self.catalog, kernel);
+        pipeline.apply(list.clone());
+        let outcome = pipeline.sync()?;
+        anyhow::ensure!(outcome.failures.is_empty() && outcome.rejections.is_empty(), "not every port was programmed");
+        // The tables outlive the socket that owned them.
+        Ok(())
+    }
+
+    /// Its rules hold no longer.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub(super) fn sleep(&self, contender: Contender) -> Result<()> {
+        match contender.table() {
+            Some(table) => self.nft(&format!("add table ip {table} {{ flags dormant ; }}\n")),
+            None => Ok(remove_tables(&mut self.node.kernel().run(Kernel::open)?)?),
+        }
+    }
+
+    /// So many connections, one after the other: microseconds of each connect(), and connections a second.
+    ///
+    /// # Errors
+    /// When one fails.
+    pub(super) fn connect(&mut self, count: usize) -> Result<(Vec<f64>, f64)> {
+        let target = SocketAddr::from((ADDRESS, PORT));
+        let backend = &mut self.backend;
+        self.node.pod("client").run(|| traffic::connect(target, count, backend))
+    }
+
+    /// Nanoseconds to send one packet of an established flow.
+    ///
+    /// # Errors
+    /// When the flow cannot be established.
+    pub(super) fn flow(&mut self) -> Result<f64> {
+        let target = SocketAddr::from((ADDRESS, PORT));
+        let backend = &mut self.backend;
+        self.node.pod("client").run(|| traffic::flow(target, backend))
+    }
+
+    fn nft(&self, lines: &str) -> Result<()> {
+        self.node.kernel().command_with_input("nft", &["-f", "-"], lines).map(drop)
+    }
+}
+
+/// The file of one whose table can sleep. The table of the older peer gets another name: both are loaded at once.
+fn text(contender: Contender, list: &Event) -> Option<String> {
+    let layout = |version| Layout { version, pods: PODS, node: weir_benches::NODE }.full(list);
+    match contender {
+        Contender::Weir => None,
+        Contender::Floor => {
+            let rules = ["tcp", "udp"].map(|protocol| {
+                format!("  ip daddr {ADDRESS} {protocol} dport {PORT} dnat to 10.244.9.1:{PORT_OF_ENDPOINTS}\n")
+            });
+            let hook = "type nat hook prerouting priority -100 ;";
+            Some(format!("table ip floor {{ chain nat-prerouting {{ {hook}\n{}}} }}\n", rules.concat()))
+        }
+        Contender::Peer => Some(layout(Version::V1_37)),
+        Contender::OldPeer => Some(layout(Version::V1_35).replace(" ip kube-proxy ", " ip kube-proxy-old ")),
+    }
+}

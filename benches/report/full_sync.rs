@@ -1,0 +1,295 @@
+//! Full syncs: from nothing, over itself as after a restart, and after 1 % of the Services changed.
+
+mod peers;
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+use weir_benches::{catalog, cluster, pipeline, slice, store};
+use weir_model::Event;
+use weir_policy::Decider;
+
+pub(crate) use self::peers::{PEERS, peers};
+use crate::figure::{Figure, Plot, Section, Table, millis, short, short_or_dash};
+use crate::peer::Version;
+use crate::timed::Timed;
+use crate::{Scale, child, memory};
+
+/// The child that measures Weir.
+pub(crate) const OURS: &str = "full-sync";
+/// No child of ours takes that long.
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// Services, and endpoints of each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Size {
+    services: usize,
+    endpoints: usize,
+}
+
+impl Size {
+    fn name(self) -> String {
+        format!("{}x{}", self.services, self.endpoints)
+    }
+}
+
+/// One full sync, in milliseconds.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+struct Sync {
+    total: f64,
+    model: f64,
+    decide: f64,
+    plan: f64,
+    /// What is left of the commit stage: compiling and comparing.
+    compile: f64,
+    dump: f64,
+    encode: f64,
+    commit: f64,
+    bytes: usize,
+}
+
+/// What the child found out.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Ours {
+    size: Size,
+    /// From nothing: the fastest of some.
+    empty: Sync,
+    again: Sync,
+    changed: Sync,
+    /// MB of the process that hold what the sync leaves, the policies' code not counted.
+    resident: f64,
+    /// The most the process ever had, in MB, everything counted.
+    peak: f64,
+    /// Bytes of the kernel for each endpoint.
+    kernel: f64,
+}
+
+/// Measures.
+///
+/// # Errors
+/// When a sync fails.
+pub(crate) fn measure(scale: Scale) -> Result<Section> {
+    let mut section = Section::new(
+        "Full sync",
+        "Model to committed, policies included, into an empty network namespace; each size in a process of its own. \
+         *Over itself* is what a restart does: everything is read back from the kernel and compared. The peer gets a file and \
+         runs `nft -f`; it is stopped at a time limit (*> limit*). Resident memory is what the process holds after the sync beyond \
+         what it held before; kernel memory is that of the whole machine before and after, so small sizes drown in noise.",
+    );
+    let sizes: &[(usize, usize)] = scale.pick(
+        &[(100, 10), (1_000, 10), (10_000, 10), (30_000, 10), (100_000, 10)],
+        &[
+            (100, 1),
+            (1_000, 1),
+            (5_000, 1),
+            (10_000, 1),
+            (30_000, 1),
+            (100_000, 1),
+            (100, 2),
+            (1_000, 2),
+            (5_000, 2),
+            (10_000, 2),
+            (30_000, 2),
+            (100_000, 2),
+            (100, 10),
+            (1_000, 10),
+            (5_000, 10),
+            (10_000, 10),
+            (30_000, 10),
+            (100_000, 10),
+            (5_000, 50),
+        ],
+    );
+    let limit = scale.pick(45.0, 300.0);
+    let mut stages = Table::new(
+        "Milliseconds from nothing, by stages:",
+        &["Services × endpoints", "total", "model", "policy", "plan", "compile, diff", "encode", "kernel", "MB sent"],
+    );
+    let mut beside = Table::new(
+        "The same beside the peer, in milliseconds; memory in MB:",
+        &[
+            "Services × endpoints",
+            "Weir",
+            "over itself",
+            "1 % changed",
+            "1.37",
+            "1.37 over itself",
+            "1.35",
+            "peak",
+            "peak 1.37",
+            "kernel B/endpoint",
+        ],
+    );
+    let mut curves: Vec<(String, Vec<(f64, f64)>)> = Vec::new();
+    // Of each version the size it did not manage: larger ones are not tried.
+    let mut given_up = peers::GivenUp::default();
+    for &(services, endpoints) in sizes {
+        let size = Size { services, endpoints };
+        let Some(ours) = child::run::<Ours>(OURS, &size, LIMIT)? else {
+            section.notes.push(format!("{}: not done within {} s.", size.name(), LIMIT.as_secs()));
+            continue;
+        };
+        let new = given_up.measure(Version::V1_37, size, limit, &mut section)?;
+        // The older layout is slower throughout; one size is enough where time is short.
+        let old = if scale == Scale::Full || services <= 1_000 {
+            given_up.measure(Version::V1_35, size, limit, &mut section)?
+        } else {
+            None
+        };
+        let Sync { total, model, decide, plan, compile, encode, commit, bytes, .. } = ours.empty;
+        let mut row = vec![size.name()];
+        row.extend([total, model, decide, plan, compile, encode, commit, bytes as f64 / 1e6].map(short));
+        stages.row(row);
+        let mut row = vec![size.name()];
+        row.extend([total, ours.again.total, ours.changed.total].map(short));
+        row.extend(
+            [new.map(|peer| peer.empty), new.and_then(|peer| peer.again), old.map(|peer| peer.empty)]
+                .map(short_or_dash),
+        );
+        row.extend([Some(ours.peak), new.map(|peer| peer.peak), Some(ours.kernel)].map(short_or_dash));
+        beside.row(row);
+        figures(&mut section, &ours, new.map(|peer| peer.empty));
+        for (name, value) in [
+            ("Weir", Some(total)),
+            ("kube-proxy 1.37", new.map(|peer| peer.empty)),
+            ("kube-proxy 1.35", old.map(|peer| peer.empty)),
+        ] {
+            let name = format!("{name}, × {endpoints}");
+            let Some(value) = value else { continue };
+            let at = curves.iter().position(|(known, _)| *known == name).unwrap_or_else(|| {
+                curves.push((name, Vec::new()));
+                curves.len() - 1
+            });
+            curves[at].1.push((services as f64, value));
+        }
+        section.raw.push(serde_json::to_value(&ours)?);
+    }
+    growth(&mut section);
+    curves.retain(|(_, points)| points.len() > 1);
+    section.plots.push(Plot {
+        file: "full-sync".to_owned(),
+        title: "Full sync from nothing".to_owned(),
+        x: "Services".to_owned(),
+        y: "ms".to_owned(),
+        curves,
+    });
+    section.tables = vec![stages, beside];
+    Ok(section)
+}
+
+fn figures(section: &mut Section, ours: &Ours, peer: Option<f64>) {
+    let (size, total) = (ours.size, ours.empty.total);
+    let budget = match (size.services, size.endpoints) {
+        (10_000, 10) => Some(250.0),
+        (100_000, 10) => Some(3_000.0),
+        _ => None,
+    };
+    let name = |what: &str| format!("full-sync/{what}/{}", size.name());
+    let mut figure = Figure::new(name("from-nothing"), total, "ms").beside(peer);
+    figure.budget = budget;
+    let ratio = figure.ratio;
+    section.figures.push(figure);
+    section.figures.push(Figure::new(name("over-itself"), ours.again.total, "ms"));
+    section.figures.push(Figure::new(name("one-percent-changed"), ours.changed.total, "ms"));
+    let (pods, per_endpoint) = ((size.services * size.endpoints) as f64, 1e6 / (size.services * size.endpoints) as f64);
+    if budget.is_none() {
+        return;
+    }
+    if let (10_000, Some(ratio)) = (size.services, ratio) {
+        section.figures.push(Figure::new(name("faster-than-1.37"), ratio, "times").budget(50.0));
+    }
+    section.figures.push(Figure::new(name("policy-share"), ours.empty.decide / total * 100.0, "%").budget(10.0));
+    section
+        .figures
+        .push(Figure::new(name("policy-time-an-endpoint"), ours.empty.decide * per_endpoint, "ns").budget(60.0));
+    section.figures.push(Figure::new(name("kernel-memory-an-endpoint"), ours.kernel, "B").budget(100.0));
+    section.figures.push(Figure::new(name("resident-memory-an-endpoint"), ours.resident * 1e6 / pods, "B"));
+}
+
+/// How the time grows with the Services: 1 is in proportion. From the largest to the one a tenth of it.
+fn growth(section: &mut Section) {
+    let time = |services: usize| {
+        let name = format!("full-sync/from-nothing/{services}x10");
+        section.figures.iter().find(|figure| figure.name == name).map(|figure| figure.value)
+    };
+    if let (Some(small), Some(large)) = (time(10_000), time(100_000)) {
+        // The budgets say the same: 3 s for what is ten times 250 ms.
+        let exponent = (large / small).log10();
+        section.figures.push(Figure::new("full-sync/exponent/10000x10-100000x10", exponent, "").budget(1.1));
+    }
+}
+
+/// The child: measures one size and tells.
+///
+/// # Errors
+/// When a sync fails.
+pub(crate) fn ours(arguments: &str) -> Result<()> {
+    weir_testbed::enter()?;
+    let size: Size = serde_json::from_str(arguments)?;
+    let catalog = catalog();
+    // Compiles what is compiled when it is first needed.
+    let mut warm = store();
+    warm.apply(cluster(1, 1));
+    Decider::new(catalog.clone()).decide(&warm, &warm.service_ids().collect::<Vec<_>>());
+
+    let before = memory::process("self")?.resident;
+    let kernel_before = memory::kernel()?;
+    let mut held = pipeline(&catalog, Timed::open()?);
+    sync(&mut held, cluster(size.services, size.endpoints))?;
+    let memory::Process { resident, peak } = memory::process("self")?;
+    let kernel = memory::kernel()? - kernel_before;
+    // A daemon that starts again: nothing known, everything in the kernel.
+    drop(held);
+    let mut started = pipeline(&catalog, Timed::open()?);
+    let again = sync(&mut started, cluster(size.services, size.endpoints))?;
+    let changed = {
+        let count = (size.services / 100).max(1);
+        let moved: Vec<Event> = (0..count).map(|at| Event::Slice(slice(at * 100, size.endpoints, 1))).collect();
+        started.dataplane().reset();
+        let start = Instant::now();
+        moved.into_iter().for_each(|event| started.apply(event));
+        stages(&mut started, start)?
+    };
+    drop(started);
+    let rounds = if size.services * size.endpoints > 100_000 { 2 } else { 5 };
+    let mut empty: Option<Sync> = None;
+    for _ in 0..rounds {
+        let mut dataplane = Timed::open()?;
+        crate::timed::remove_tables(&mut dataplane)?;
+        dataplane.reset();
+        dataplane.apart = true;
+        let one = sync(&mut pipeline(&catalog, dataplane), cluster(size.services, size.endpoints))?;
+        empty = empty.filter(|best| best.total <= one.total).or(Some(one));
+    }
+    let empty = empty.context("no round")?;
+    let kernel = kernel / (size.services * size.endpoints) as f64;
+    child::tell(&Ours { size, empty, again, changed, resident: resident - before, peak, kernel })
+}
+
+fn sync(pipeline: &mut weir::pipeline::Pipeline<Timed>, list: Event) -> Result<Sync> {
+    let start = Instant::now();
+    pipeline.apply(list);
+    stages(pipeline, start)
+}
+
+/// Syncs what was applied since `start`.
+fn stages(pipeline: &mut weir::pipeline::Pipeline<Timed>, start: Instant) -> Result<Sync> {
+    let model = start.elapsed();
+    let outcome = pipeline.sync()?;
+    let total = start.elapsed();
+    anyhow::ensure!(outcome.failures.is_empty() && outcome.rejections.is_empty(), "not every port was programmed");
+    let (timings, dataplane) = (outcome.timings, pipeline.dataplane());
+    let (kernel, apart) = (dataplane.commit, dataplane.overhead);
+    Ok(Sync {
+        total: millis(total.saturating_sub(apart)),
+        model: millis(model),
+        decide: millis(timings.decide),
+        plan: millis(timings.plan),
+        compile: millis(timings.commit.saturating_sub(kernel + dataplane.encode + dataplane.dump + apart)),
+        dump: millis(dataplane.dump),
+        encode: millis(dataplane.encode),
+        commit: millis(kernel),
+        bytes: dataplane.bytes,
+    })
+}

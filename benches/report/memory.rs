@@ -1,0 +1,41 @@
+//! Memory of a process and of the kernel, as `/proc` tells it.
+
+use anyhow::{Context, Result};
+
+const BYTES_A_KILOBYTE: f64 = 1024.0;
+const MEGABYTE: f64 = 1024.0 * 1024.0;
+
+/// Memory of one process, in MB.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Process {
+    /// What is resident now.
+    pub(crate) resident: f64,
+    /// The most that ever was.
+    pub(crate) peak: f64,
+}
+
+/// Memory of process `pid`, or of this one (`self`).
+///
+/// # Errors
+/// When there is no such process.
+pub(crate) fn process(pid: &str) -> Result<Process> {
+    let path = format!("/proc/{pid}/status");
+    let status = std::fs::read_to_string(&path).with_context(|| path.clone())?;
+    let field = |name| field(&status, name).with_context(|| path.clone()).map(|bytes| bytes / MEGABYTE);
+    Ok(Process { resident: field("VmRSS")?, peak: field("VmHWM")? })
+}
+
+/// Bytes the kernel uses for itself, on the whole machine: slabs, pages mapped one by one, memory of each processor.
+///
+/// # Errors
+/// When `/proc` does not tell.
+pub(crate) fn kernel() -> Result<f64> {
+    let text = std::fs::read_to_string("/proc/meminfo")?;
+    ["Slab", "VmallocUsed", "Percpu"].into_iter().map(|name| field(&text, name).context("/proc/meminfo")).sum()
+}
+
+/// Bytes of a line such as `VmRSS:   1234 kB`.
+fn field(text: &str, name: &str) -> Option<f64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+    line.trim().trim_end_matches(" kB").parse::<f64>().ok().map(|kilobytes| kilobytes * BYTES_A_KILOBYTE)
+}
