@@ -1,6 +1,6 @@
 //! Policies by name.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use weir_model::{ServiceId, Store};
@@ -75,6 +75,8 @@ pub(crate) struct Pair {
 pub struct Catalog {
     engine: Engine,
     policies: BTreeMap<String, Arc<Policy>>,
+    /// Names that are switched off: the node's defaults decide in their place.
+    off: BTreeSet<String>,
     /// Names of the node's defaults: traffic policy, balancer.
     wanted: [String; 2],
     default: Pair,
@@ -120,7 +122,8 @@ impl Catalog {
         };
         let (default, fallback) = (pair(true)?, pair(false)?);
         let wanted = [traffic.to_owned(), balancer.to_owned()];
-        let mut catalog = Self { engine: engine.clone(), policies, wanted, default, fallback };
+        let off = BTreeSet::new();
+        let mut catalog = Self { engine: engine.clone(), policies, off, wanted, default, fallback };
         catalog.settle();
         Ok(catalog)
     }
@@ -142,6 +145,7 @@ impl Catalog {
 
     /// Takes a loaded policy in, in place of any other of its name.
     pub fn set(&mut self, policy: Policy) {
+        self.off.remove(policy.name());
         self.policies.insert(policy.name().to_owned(), Arc::new(policy));
         self.settle();
     }
@@ -149,8 +153,17 @@ impl Catalog {
     /// Lets a policy go. Built-in ones stay.
     pub fn remove(&mut self, name: &str) {
         if !BUILT_IN.iter().any(|(built_in, _)| *built_in == name) {
+            self.off.remove(name);
             self.policies.remove(name);
             self.settle();
+        }
+    }
+
+    /// The same, but whoever asks for it is not told that there is none: it is meant to rest.
+    pub fn switch_off(&mut self, name: &str) {
+        self.remove(name);
+        if !self.policies.contains_key(name) {
+            self.off.insert(name.to_owned());
         }
     }
 
@@ -187,6 +200,9 @@ impl Catalog {
     pub(crate) fn pair(&self, name: &str) -> Result<Pair, UnknownPolicy> {
         if name.is_empty() {
             return Ok(self.default.clone());
+        }
+        if self.off.contains(name) {
+            return Ok(self.without_settings());
         }
         let Some(policy) = self.policies.get(name) else {
             let known = self.policies.keys().cloned().collect::<Vec<_>>().join(", ");

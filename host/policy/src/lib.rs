@@ -12,6 +12,7 @@ mod bindings;
 mod call;
 mod catalog;
 mod clock;
+mod code_cache;
 mod compiled;
 mod decider;
 mod engine;
@@ -22,6 +23,7 @@ mod subject;
 
 pub use artifact::Artifact;
 pub use catalog::{BUILT_IN, Catalog, CatalogError, UnknownPolicy};
+pub use code_cache::{CacheError, CodeCache};
 pub use compiled::{Digest, LoadError, Policy, Role};
 pub use decider::{Decider, Decisions, Failure, Refused, Stats};
 pub use engine::Engine;
