@@ -136,6 +136,15 @@ impl CodeCache {
         fs::rename(new, path)
     }
 
+    /// Removes every file of code.
+    ///
+    /// # Errors
+    /// When one cannot be removed.
+    pub fn clear(&self) -> io::Result<()> {
+        self.files()?.iter().try_for_each(|path| fs::remove_file(self.code().join(path)))?;
+        self.seal()
+    }
+
     /// How many components were found in it since the start.
     #[must_use]
     pub fn hits(&self) -> usize {

@@ -1,0 +1,196 @@
+//! Compiles components: small ones right here, large ones in a process of their own.
+//!
+//! What a compiler needs for a large component is hundreds of megabytes, which the allocator would keep for as long as
+//! the daemon lives; and what it does with a hostile one nobody can bound from inside of the same process. So the
+//! program starts itself again, as [`Worker`], with bounds on memory and time. What that process compiles it leaves in
+//! a directory of compiled policies, and this process finds it there.
+
+mod worker;
+
+use std::cell::OnceCell;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tracing::{info, warn};
+use weir_policy::{Artifact, CodeCache, Engine, Limits, LoadError, Policy};
+
+pub(crate) use self::worker::{Bounds, compile};
+use self::worker::{Failed, Worker};
+
+/// Bytes of a component from which on it is compiled in a process of its own. Below, compiling takes less than a
+/// second and some tens of megabytes.
+pub const LARGE: usize = 2 << 20;
+
+/// How a component begins: the magic word, then version 13 of layer 1.
+const COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0";
+
+/// Where a large component is compiled.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Aside {
+    /// Right here.
+    #[default]
+    Never,
+    /// In a process of this program, which is called `weir`.
+    Program(PathBuf),
+}
+
+/// Why something is no policy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bad {
+    /// A stable word for metrics and status.
+    pub reason: &'static str,
+    /// What is wrong.
+    pub why: String,
+}
+
+impl From<LoadError> for Bad {
+    fn from(why: LoadError) -> Self {
+        Self { reason: why.reason(), why: why.to_string() }
+    }
+}
+
+/// What compiles policies.
+#[derive(Debug)]
+pub struct Compiler {
+    engine: Engine,
+    /// What `engine` keeps its results in.
+    cache: Option<CodeCache>,
+    aside: Aside,
+    bounds: Bounds,
+    /// For large components where `engine` has no cache: an engine whose cache is emptied after each.
+    private: OnceCell<Option<Private>>,
+}
+
+/// An engine with a directory that is gone with it.
+#[derive(Debug)]
+struct Private {
+    engine: Engine,
+    cache: CodeCache,
+    path: PathBuf,
+}
+
+impl Drop for Private {
+    fn drop(&mut self) {
+        // Whatever is left is in a directory for such things.
+        let _ = std::fs::remove_dir_all(&self.path);
+    }
+}
+
+impl Compiler {
+    /// One that compiles for `engine`, which keeps its results in `cache` if there is one.
+    #[must_use]
+    pub fn new(engine: Engine, cache: Option<CodeCache>, aside: Aside) -> Self {
+        Self { engine, cache, aside, bounds: Bounds::default(), private: OnceCell::new() }
+    }
+
+    /// The policy in `artifact`. Where `known` has the same component, that is not compiled again.
+    ///
+    /// # Errors
+    /// Why it is none.
+    pub fn load(&self, mut artifact: Artifact, known: &[Arc<Policy>]) -> Result<Policy, Bad> {
+        artifact.unpack(self.engine.limits().component)?;
+        let component = &artifact.component;
+        let digest = weir_policy::Digest::of(component);
+        let is_new = !known.iter().any(|policy| policy.digest() == digest);
+        let engine = if is_new && component.len() > LARGE && component.starts_with(COMPONENT) {
+            self.prepare(component)?
+        } else {
+            &self.engine
+        };
+        let policy = Policy::from_artifact(engine, &artifact, known);
+        if let Some(cache) = &self.cache
+            && let Err(error) = cache.seal()
+        {
+            warn!(%error, directory = %cache.directory().display(), "what was compiled will be compiled again after a restart");
+        }
+        if let Some(Some(private)) = self.private.get() {
+            private.empty();
+        }
+        Ok(policy?)
+    }
+
+    /// The same, but a process of its own gets so many bytes of address space and seconds of processor time.
+    #[must_use]
+    pub fn within(self, memory: u64, seconds: u64) -> Self {
+        Self { bounds: Bounds { memory, seconds, ..self.bounds }, ..self }
+    }
+
+    /// Bytes a component may have.
+    #[must_use]
+    pub fn limit(&self) -> usize {
+        self.engine.limits().component
+    }
+
+    /// Has a large component compiled, and returns the engine that finds the result. Where that cannot be done, it is
+    /// the engine that compiles it here.
+    fn prepare(&self, component: &[u8]) -> Result<&Engine, Bad> {
+        let Aside::Program(program) = &self.aside else { return Ok(&self.engine) };
+        let (engine, cache) = match (&self.cache, self.private()) {
+            (Some(cache), _) => (&self.engine, cache),
+            (None, Some(private)) => (&private.engine, &private.cache),
+            (None, None) => return Ok(&self.engine),
+        };
+        let worker = Worker { program, bounds: self.bounds };
+        match worker.run(cache.directory(), component) {
+            Ok(()) => Ok(engine),
+            Err(Failed::Refused(bad)) => Err(bad),
+            Err(Failed::Unable(why)) => {
+                warn!(%why, "cannot compile in a process of its own; compiling a large policy in this one");
+                Ok(&self.engine)
+            }
+        }
+    }
+
+    /// The engine for large components where there is no cache. Made when it is first needed; told once if it cannot be.
+    fn private(&self) -> Option<&Private> {
+        if self.cache.is_some() {
+            return None;
+        }
+        let made = self.private.get_or_init(|| {
+            let made = Private::new(self.engine.limits());
+            if let Err(why) = &made {
+                warn!(why, "large policies are compiled in this process, which keeps the memory that takes; \
+                    policies.cacheDirectory helps");
+            }
+            made.ok()
+        });
+        made.as_ref()
+    }
+}
+
+impl Private {
+    /// In the first directory for temporary files that can be written to. The second is there in containers whose
+    /// other files are read-only.
+    fn new(limits: &Limits) -> Result<Self, String> {
+        let places = [std::env::temp_dir(), PathBuf::from("/dev/shm")];
+        let mut problems = Vec::new();
+        for place in &places {
+            match Self::below(place, limits) {
+                Ok(private) => return Ok(private),
+                Err(why) => problems.push(format!("{}: {why}", place.display())),
+            }
+        }
+        Err(problems.join("; "))
+    }
+
+    fn below(place: &Path, limits: &Limits) -> Result<Self, String> {
+        // Only this user may look into it.
+        let path = nix::unistd::mkdtemp(&place.join("weir-code-XXXXXX")).map_err(|error| error.to_string())?;
+        let cache = CodeCache::open(&path).map_err(|error| error.to_string());
+        let made = cache.and_then(|cache| {
+            let engine = Engine::with_cache(limits.clone(), Some(&cache)).map_err(|error| error.to_string())?;
+            Ok(Self { engine, cache, path: path.clone() })
+        });
+        if made.is_err() {
+            let _ = std::fs::remove_dir_all(&path);
+        }
+        made
+    }
+
+    /// Removes what was compiled: it is in memory by now.
+    fn empty(&self) {
+        if let Err(error) = self.cache.clear() {
+            info!(%error, directory = %self.path.display(), "cannot remove compiled code");
+        }
+    }
+}
