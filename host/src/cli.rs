@@ -13,8 +13,8 @@ use weir_model::Protocol;
 
 use crate::cli::flags::ProxyFlags;
 use crate::commands;
-use crate::policies::compiler::compile;
 use crate::config::{self, Config, Loaded, LogFormat, Logging};
+use crate::policies::compiler::compile;
 use crate::telemetry;
 
 /// A Kubernetes service proxy on nftables, with load-balancing policies in WebAssembly.

@@ -60,7 +60,9 @@ impl Notices {
     pub fn policies_switched(&self, off: bool) {
         let reason = if off { "PoliciesOff" } else { "PoliciesOn" };
         let subject = self.policy(crate::policies::SWITCH);
-        self.tell(subject, off, reason, || if off { "the built-in policies decide" } else { "policies decide again" }.to_owned());
+        self.tell(subject, off, reason, || {
+            if off { "the built-in policies decide" } else { "policies decide again" }.to_owned()
+        });
     }
 
     /// A policy, or a new version of one, is not used.

@@ -46,7 +46,8 @@ impl Metrics {
             since.remove(&labels);
         }
         let Some((digest, track, time)) = version else { return };
-        let labels = [("policy", policy.to_owned()), ("digest", digest.to_string()), ("track", track.as_str().to_owned())];
+        let labels =
+            [("policy", policy.to_owned()), ("digest", digest.to_string()), ("track", track.as_str().to_owned())];
         let labels = labels.to_vec();
         since.get_or_create(&labels).set(time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64());
         shown.insert(policy.to_owned(), labels);

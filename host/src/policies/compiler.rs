@@ -149,8 +149,11 @@ impl Compiler {
         let made = self.private.get_or_init(|| {
             let made = Private::new(self.engine.limits());
             if let Err(why) = &made {
-                warn!(why, "large policies are compiled in this process, which keeps the memory that takes; \
-                    policies.cacheDirectory helps");
+                warn!(
+                    why,
+                    "large policies are compiled in this process, which keeps the memory that takes; \
+                    policies.cacheDirectory helps"
+                );
             }
             made.ok()
         });

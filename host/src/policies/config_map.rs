@@ -30,11 +30,7 @@ const ENDS: [&str; 3] = [".wasm", ".wasm.gz", ".wasm.zst"];
 ///
 /// # Errors
 /// What is missing or makes no sense, with the field.
-pub fn offer(
-    name: &str,
-    binary: BTreeMap<String, Vec<u8>>,
-    data: &BTreeMap<String, String>,
-) -> Result<Offer, String> {
+pub fn offer(name: &str, binary: BTreeMap<String, Vec<u8>>, data: &BTreeMap<String, String>) -> Result<Offer, String> {
     if let Some(unknown) = data.keys().find(|key| !KEYS.contains(&key.as_str())) {
         return Err(format!("data.{unknown}: unknown; there are {}", KEYS.join(", ")));
     }
@@ -43,7 +39,9 @@ pub fn offer(
     let rollout = rollout(text).map_err(|(key, why)| format!("data.{key}: {why}"))?;
     let wanted = !rollout.canary_nodes.is_empty() || data.contains_key(CANARY_PERCENT);
     if wanted && canary.is_none() {
-        return Err(format!("binaryData: holds no canary.wasm, which data.{CANARY_NODES} and .{CANARY_PERCENT} ask for"));
+        return Err(format!(
+            "binaryData: holds no canary.wasm, which data.{CANARY_NODES} and .{CANARY_PERCENT} ask for"
+        ));
     }
     if canary.is_some() && !wanted {
         return Err(format!("data: says of no node that it runs the canary; {CANARY_NODES} or {CANARY_PERCENT} does"));
@@ -77,7 +75,8 @@ fn rollout(text: impl Fn(&str) -> String) -> Result<Rollout, (&'static str, Stri
     };
     let pin = Some(text(USE_DIGEST)).filter(|text| !text.is_empty());
     let pin = pin.map(|pin| DigestPrefix::read(&pin)).transpose().map_err(|why| (USE_DIGEST, why))?;
-    let canary_nodes = text(CANARY_NODES).split([',', ' ', '\n']).filter(|name| !name.is_empty()).map(str::to_owned).collect();
+    let canary_nodes =
+        text(CANARY_NODES).split([',', ' ', '\n']).filter(|name| !name.is_empty()).map(str::to_owned).collect();
     let percent = text(CANARY_PERCENT);
     let canary_percent = match percent.parse::<u8>() {
         _ if percent.is_empty() => 0,
@@ -111,7 +110,12 @@ mod tests {
 
     #[test]
     fn which_version_runs_where() {
-        let keys = [("canary-nodes", "n1, n2\n"), ("canary-percent", "10"), ("use-digest", "sha256:0123abcd"), ("enabled", "false")];
+        let keys = [
+            ("canary-nodes", "n1, n2\n"),
+            ("canary-percent", "10"),
+            ("use-digest", "sha256:0123abcd"),
+            ("enabled", "false"),
+        ];
         let read = read(&["policy.wasm", "canary.wasm.gz"], &keys).expect("an offer");
         assert_eq!(read.canary.as_deref(), Some(&b"canary.wasm.gz"[..]));
         let expected = Rollout {

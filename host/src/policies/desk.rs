@@ -101,7 +101,9 @@ impl Desk {
             let digest = *digest;
             held.halted = Some(digest);
             let Failure { service, port, reason, message, .. } = failure;
-            let why = format!("canary {digest} failed in {CANARY_PATIENCE} syncs, last for {service}:{port} ({reason}): {message}");
+            let why = format!(
+                "canary {digest} failed in {CANARY_PATIENCE} syncs, last for {service}:{port} ({reason}): {message}"
+            );
             warn!(policy = name, %digest, "canary halted: {why}");
             told.notices.canary_halted(name, &why);
             told.metrics.canary_halted(name);
@@ -128,27 +130,33 @@ fn choose<D: Dataplane>(held: &mut Held, off: bool, pipeline: &mut Pipeline<D>, 
         told.board.canary(name, None);
         match found {
             Ok(policy) => drop(told.set(policy, Track::Pinned, pipeline)),
-            Err(why) => told.refused(name, None, &Bad { reason: "unknown-version", why: format!("data.use-digest: {why}") }),
+            Err(why) => {
+                told.refused(name, None, &Bad { reason: "unknown-version", why: format!("data.use-digest: {why}") })
+            }
         }
         return;
     }
-    match canary {
-        Some(Ok(canary)) if held.halted == Some(canary.digest()) => {}
+    // A version that halted here has told why, and that stays.
+    let problem = match canary {
+        Some(Ok(canary)) if held.halted == Some(canary.digest()) => None,
         Some(Ok(canary)) => {
             if told.set(canary.clone(), Track::Canary, pipeline) {
                 told.board.canary(name, None);
                 held.canary = Some((canary.digest(), 0));
                 return;
             }
-            told.board.canary(name, Some(format!("canary {} was refused", canary.digest())));
+            Some(Some(format!("canary {} was refused", canary.digest())))
         }
         Some(Err((digest, bad))) => {
             told.refused(name, *digest, bad);
-            told.board.canary(name, Some(bad.why.clone()));
+            Some(Some(bad.why.clone()))
         }
-        None => told.board.canary(name, None),
-    }
+        None => Some(None),
+    };
     told.set(stable.clone(), Track::Stable, pipeline);
+    if let Some(problem) = problem {
+        told.board.canary(name, problem);
+    }
 }
 
 impl Told<'_> {

@@ -129,7 +129,10 @@ impl Board {
 
     /// Why this node does not run the canary of `name`; `None` when it does, or should not.
     pub fn canary(&self, name: &str, problem: Option<String>) {
-        self.change(name, |status| status.canary_problem = problem);
+        let mut board = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(status) = board.get_mut(name) {
+            status.canary_problem = problem;
+        }
     }
 
     /// There is no policy of that name any more.

@@ -162,10 +162,10 @@ fn without_a_directory_large_components_are_compiled_aside_all_the_same() {
 #[test]
 fn one_that_cannot_be_compiled_within_bounds_is_refused() {
     let engine = Engine::new(Limits::default()).expect("an engine");
-    let compiler = Compiler::new(engine, None, program()).within(64 << 20, 60);
+    let compiler = Compiler::new(engine, None, program()).within(16 << 20, 60);
     let bad = compiler.load(mine(large(&built_in("round-robin"))), &[]).expect_err("no room");
     assert_eq!(bad.reason, "compile-limit", "{bad:?}");
-    assert!(bad.why.contains("64 MiB of address space"), "{bad:?}");
+    assert!(bad.why.contains("16 MiB of address space"), "{bad:?}");
 }
 
 /// A program that cannot be started, or does not know what it is asked, is done without.

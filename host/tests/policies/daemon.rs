@@ -170,7 +170,6 @@ pub(crate) fn cluster() -> Event {
     }
 }
 
-
 /// The Service of [`cluster`], which asks for `mine` with those settings and, so that it is asked about again, has
 /// changed in something else.
 pub(crate) fn asking(settings: &str, number: u16) -> Event {

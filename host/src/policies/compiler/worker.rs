@@ -1,6 +1,6 @@
 //! The process that compiles one component, seen from both sides.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
@@ -135,8 +135,11 @@ pub(crate) fn compile(cache: &Path, memory: u64, seconds: u64) -> ExitCode {
         return told(UNABLE, why);
     }
     let mut component = Vec::new();
-    if let Err(error) = std::io::stdin().read_to_end(&mut component) {
-        return told(UNABLE, format!("cannot read the component: {error}"));
+    match std::io::stdin().read_to_end(&mut component) {
+        Ok(_) => {}
+        // Its bounds do not even hold the component.
+        Err(error) if error.kind() == ErrorKind::OutOfMemory => return ExitCode::FAILURE,
+        Err(error) => return told(UNABLE, format!("cannot read the component: {error}")),
     }
     let cache = match CodeCache::attach(cache) {
         Ok(cache) => cache,
