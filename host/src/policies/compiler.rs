@@ -7,7 +7,7 @@
 
 mod worker;
 
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -57,6 +57,10 @@ pub struct Compiler {
     cache: Option<CodeCache>,
     aside: Aside,
     bounds: Bounds,
+    /// How many components this process had put into `cache` when that was last noted there.
+    sealed: Cell<usize>,
+    /// Whether another process has put one there since.
+    filled: Cell<bool>,
     /// For large components where `engine` has no cache: an engine whose cache is emptied after each.
     private: OnceCell<Option<Private>>,
 }
@@ -80,7 +84,8 @@ impl Compiler {
     /// One that compiles for `engine`, which keeps its results in `cache` if there is one.
     #[must_use]
     pub fn new(engine: Engine, cache: Option<CodeCache>, aside: Aside) -> Self {
-        Self { engine, cache, aside, bounds: Bounds::default(), private: OnceCell::new() }
+        let (bounds, sealed, filled) = (Bounds::default(), Cell::new(0), Cell::new(false));
+        Self { engine, cache, aside, bounds, sealed, filled, private: OnceCell::new() }
     }
 
     /// The policy in `artifact`. Where `known` has the same component, that is not compiled again.
@@ -98,15 +103,22 @@ impl Compiler {
             &self.engine
         };
         let policy = Policy::from_artifact(engine, &artifact, known);
-        if let Some(cache) = &self.cache
-            && let Err(error) = cache.seal()
-        {
-            warn!(%error, directory = %cache.directory().display(), "what was compiled will be compiled again after a restart");
-        }
+        self.seal();
         if let Some(Some(private)) = self.private.get() {
             private.empty();
         }
         Ok(policy?)
+    }
+
+    /// Notes in the directory for compiled policies what is new there.
+    pub(super) fn seal(&self) {
+        let Some(cache) = &self.cache else { return };
+        if self.sealed.replace(cache.misses()) == cache.misses() && !self.filled.replace(false) {
+            return;
+        }
+        if let Err(error) = cache.seal() {
+            warn!(%error, directory = %cache.directory().display(), "what was compiled is compiled again after a restart");
+        }
     }
 
     /// The same, but a process of its own gets so many bytes of address space and seconds of processor time.
@@ -132,7 +144,10 @@ impl Compiler {
         };
         let worker = Worker { program, bounds: self.bounds };
         match worker.run(cache.directory(), component) {
-            Ok(()) => Ok(engine),
+            Ok(()) => {
+                self.filled.set(true);
+                Ok(engine)
+            }
             Err(Failed::Refused(bad)) => Err(bad),
             Err(Failed::Unable(why)) => {
                 warn!(%why, "cannot compile in a process of its own; compiling a large policy in this one");

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::mpsc::Receiver;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedSender;
 use tracing::debug;
@@ -15,6 +16,10 @@ use super::{Delivery, Loaded, Ready};
 
 /// How much compiling stands back for everything else on the node, in steps of `nice`.
 const NICE: i32 = 10;
+
+/// How often it is looked whether the daemon's loop has compiled a built-in policy, which it does when it first needs
+/// one. Whatever is not noted in the directory of compiled policies is compiled again after a restart.
+const SEAL: Duration = Duration::from_secs(5);
 
 /// What the thread works with.
 pub(super) struct Loader {
@@ -36,7 +41,15 @@ impl Loader {
             debug!(%error, "policies are compiled at full priority");
         }
         let mut last: BTreeMap<String, Arc<Policy>> = BTreeMap::new();
-        while let Ok(first) = waiting.recv() {
+        loop {
+            let first = match waiting.recv_timeout(SEAL) {
+                Ok(first) => first,
+                Err(RecvTimeoutError::Timeout) => {
+                    self.compiler.seal();
+                    continue;
+                }
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
             let mut batch = vec![first];
             batch.extend(waiting.try_iter());
             for at in 0..batch.len() {
