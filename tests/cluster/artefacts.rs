@@ -157,6 +157,7 @@ pub(crate) fn bad_answers_break_nothing() {
     let bad = kinds.iter().map(|(kind, component, reason)| (*kind, named(kind, component), *reason));
     each_is_refused(&town, bad.collect());
     (0..kinds.len()).for_each(reached);
+    std::thread::sleep(WHILE);
     assert_unharmed(probe);
 }
 

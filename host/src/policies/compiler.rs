@@ -7,7 +7,7 @@
 
 mod worker;
 
-use std::cell::{Cell, OnceCell};
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -20,6 +20,9 @@ use self::worker::{Failed, Worker};
 /// Bytes of a component from which on it is compiled in a process of its own. Below, compiling takes less than a
 /// second and some tens of megabytes.
 pub const LARGE: usize = 2 << 20;
+
+/// Attempts to remove a directory.
+const TRIES: u32 = 5;
 
 /// How a component begins: the magic word, then version 13 of layer 1.
 const COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0";
@@ -61,8 +64,8 @@ pub struct Compiler {
     sealed: Cell<usize>,
     /// Whether another process has put one there since.
     filled: Cell<bool>,
-    /// For large components where `engine` has no cache: an engine whose cache is emptied after each.
-    private: OnceCell<Option<Private>>,
+    /// Whether it was told that large components are compiled here.
+    told: Cell<bool>,
 }
 
 /// An engine with a directory that is gone with it.
@@ -75,8 +78,11 @@ struct Private {
 
 impl Drop for Private {
     fn drop(&mut self) {
-        // Whatever is left is in a directory for such things.
-        let _ = std::fs::remove_dir_all(&self.path);
+        // wasmtime keeps statistics on a thread of its own, which may put a file there meanwhile.
+        let gone = (0..TRIES).any(|_| std::fs::remove_dir_all(&self.path).is_ok());
+        if !gone {
+            info!(directory = %self.path.display(), "cannot remove what was compiled");
+        }
     }
 }
 
@@ -84,8 +90,8 @@ impl Compiler {
     /// One that compiles for `engine`, which keeps its results in `cache` if there is one.
     #[must_use]
     pub fn new(engine: Engine, cache: Option<CodeCache>, aside: Aside) -> Self {
-        let (bounds, sealed, filled) = (Bounds::default(), Cell::new(0), Cell::new(false));
-        Self { engine, cache, aside, bounds, sealed, filled, private: OnceCell::new() }
+        let (sealed, filled, told) = (Cell::default(), Cell::default(), Cell::default());
+        Self { engine, cache, aside, bounds: Bounds::default(), sealed, filled, told }
     }
 
     /// The policy in `artifact`. Where `known` has the same component, that is not compiled again.
@@ -97,16 +103,12 @@ impl Compiler {
         let component = &artifact.component;
         let digest = weir_policy::Digest::of(component);
         let is_new = !known.iter().any(|policy| policy.digest() == digest);
-        let engine = if is_new && component.len() > LARGE && component.starts_with(COMPONENT) {
-            self.prepare(component)?
-        } else {
-            &self.engine
-        };
+        let large = is_new && component.len() > LARGE && component.starts_with(COMPONENT);
+        // Gone when the code is in memory.
+        let private = if large { self.prepare(component)? } else { None };
+        let engine = private.as_ref().map_or(&self.engine, |private| &private.engine);
         let policy = Policy::from_artifact(engine, &artifact, known);
         self.seal();
-        if let Some(Some(private)) = self.private.get() {
-            private.empty();
-        }
         Ok(policy?)
     }
 
@@ -133,46 +135,36 @@ impl Compiler {
         self.engine.limits().component
     }
 
-    /// Has a large component compiled, and returns the engine that finds the result. Where that cannot be done, it is
-    /// the engine that compiles it here.
-    fn prepare(&self, component: &[u8]) -> Result<&Engine, Bad> {
-        let Aside::Program(program) = &self.aside else { return Ok(&self.engine) };
-        let (engine, cache) = match (&self.cache, self.private()) {
-            (Some(cache), _) => (&self.engine, cache),
-            (None, Some(private)) => (&private.engine, &private.cache),
-            (None, None) => return Ok(&self.engine),
+    /// Has a large component compiled where `engine` finds the result, or the engine that is returned. Where that
+    /// cannot be done, `engine` compiles it here.
+    fn prepare(&self, component: &[u8]) -> Result<Option<Private>, Bad> {
+        let Aside::Program(program) = &self.aside else { return Ok(None) };
+        let private = match &self.cache {
+            Some(_) => Ok(None),
+            None => Private::new(self.engine.limits()).map(Some),
         };
-        let worker = Worker { program, bounds: self.bounds };
-        match worker.run(cache.directory(), component) {
-            Ok(()) => {
-                self.filled.set(true);
-                Ok(engine)
+        let failed = match private {
+            Ok(private) => {
+                let cache = private.as_ref().map(|private| &private.cache).or(self.cache.as_ref());
+                let cache = cache.expect("a private one, where there is no other");
+                match (Worker { program, bounds: self.bounds }).run(cache.directory(), component) {
+                    Ok(()) => {
+                        self.filled.set(true);
+                        return Ok(private);
+                    }
+                    Err(Failed::Refused(bad)) => return Err(bad),
+                    Err(Failed::Unable(why)) => why,
+                }
             }
-            Err(Failed::Refused(bad)) => Err(bad),
-            Err(Failed::Unable(why)) => {
-                warn!(%why, "cannot compile in a process of its own; compiling a large policy in this one");
-                Ok(&self.engine)
-            }
+            Err(why) => why,
+        };
+        if !self.told.replace(true) {
+            warn!(
+                why = failed,
+                "large policies are compiled in this process, which keeps much of the memory that takes"
+            );
         }
-    }
-
-    /// The engine for large components where there is no cache. Made when it is first needed; told once if it cannot be.
-    fn private(&self) -> Option<&Private> {
-        if self.cache.is_some() {
-            return None;
-        }
-        let made = self.private.get_or_init(|| {
-            let made = Private::new(self.engine.limits());
-            if let Err(why) = &made {
-                warn!(
-                    why,
-                    "large policies are compiled in this process, which keeps the memory that takes; \
-                    policies.cacheDirectory helps"
-                );
-            }
-            made.ok()
-        });
-        made.as_ref()
+        Ok(None)
     }
 }
 
@@ -203,12 +195,5 @@ impl Private {
             let _ = std::fs::remove_dir_all(&path);
         }
         made
-    }
-
-    /// Removes what was compiled: it is in memory by now.
-    fn empty(&self) {
-        if let Err(error) = self.cache.clear() {
-            info!(%error, directory = %self.path.display(), "cannot remove compiled code");
-        }
     }
 }

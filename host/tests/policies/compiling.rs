@@ -160,6 +160,25 @@ fn without_a_directory_large_components_are_compiled_aside_all_the_same() {
 }
 
 #[test]
+fn a_private_directory_is_gone_when_the_code_is_loaded() {
+    let ours = || {
+        let entries = fs::read_dir(std::env::temp_dir()).expect("readable").flatten();
+        let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+        names.filter(|name| name.starts_with("weir-code-") && !name.starts_with("weir-code-test")).collect::<Vec<_>>()
+    };
+    let before = ours();
+    let engine = Engine::new(Limits::default()).expect("an engine");
+    let compiler = Compiler::new(engine, None, program());
+    compiler.load(mine(large(&built_in("round-robin"))), &[]).expect("a policy");
+    let start = std::time::Instant::now();
+    // Other tests have such directories for a moment, too.
+    while ours().iter().any(|name| !before.contains(name)) {
+        assert!(start.elapsed() < crate::daemon::PATIENCE, "{:?}", ours());
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+}
+
+#[test]
 fn one_that_cannot_be_compiled_within_bounds_is_refused() {
     let engine = Engine::new(Limits::default()).expect("an engine");
     let compiler = Compiler::new(engine, None, program()).within(16 << 20, 60);
