@@ -87,7 +87,11 @@ fn hosts(decision: &Decision) -> Vec<u8> {
         std::net::IpAddr::V4(v4) => v4.octets()[3],
         std::net::IpAddr::V6(_) => 0,
     };
-    decision.cluster.as_ref().map(|ring| ring.slots.iter().map(host).collect()).unwrap_or_default()
+    let mut hosts: Vec<u8> =
+        decision.cluster.as_ref().map(|ring| ring.slots.iter().map(host).collect()).unwrap_or_default();
+    // Where a round begins depends on the node.
+    hosts.sort_unstable();
+    hosts
 }
 
 /// The Service `victim` asks for the bad policy between two that do not. Only it fails, for `reason`; it is then
