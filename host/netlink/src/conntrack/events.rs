@@ -61,7 +61,9 @@ impl FlowEvents for ConntrackEvents {
             match self.events.receive(false) {
                 Ok(Some(datagram)) => {
                     count += 1;
-                    Messages(datagram).filter_map(|message| event(&message)).for_each(|(flow, state)| each(&flow, state));
+                    Messages(datagram)
+                        .filter_map(|message| event(&message))
+                        .for_each(|(flow, state)| each(&flow, state));
                 }
                 Ok(None) => break,
                 // Told once, before the events that did fit.
@@ -123,7 +125,8 @@ fn program() -> [sock_filter; 20] {
     let load_type = |kind: u16| statement(libc::BPF_LDX | libc::BPF_IMM, kind.into());
     let copy_to_x = statement(libc::BPF_MISC | libc::BPF_TAX, 0);
     // Steps to skip, if the condition holds and if not.
-    let skip = |condition: u32, k, jt, jf| sock_filter { code: code(libc::BPF_JMP | libc::BPF_K | condition), jt, jf, k };
+    let skip =
+        |condition: u32, k, jt, jf| sock_filter { code: code(libc::BPF_JMP | libc::BPF_K | condition), jt, jf, k };
     let give = |bytes| statement(libc::BPF_RET | libc::BPF_K, bytes);
     [
         // Not redirected: drop.
