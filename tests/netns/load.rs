@@ -22,7 +22,7 @@ const NAMES: [&str; 2] = ["backend-1", "backend-2"];
 
 /// A follower of the testbed's node that has begun to count.
 fn counting(lab: &Lab, receive_buffer: usize) -> LoadFollower {
-    let mut follower = LoadFollower::with(move || {
+    let follower = LoadFollower::with(move || {
         let events = ConntrackEvents::open(receive_buffer).map_err(std::io::Error::other)?;
         Ok(Box::new(events))
     });
