@@ -71,7 +71,10 @@ impl Tracker {
         if dump == Dump::Complete {
             let unseen = self.flows.extract_if(.., |_, tracked| tracked.dump != self.dump);
             let unseen: Vec<Tracked> = unseen.map(|(_, tracked)| tracked).collect();
-            unseen.iter().for_each(|tracked| self.forget(tracked));
+            // One by one: the last flow of an endpoint must find itself to be the last.
+            for tracked in unseen {
+                self.forget(&tracked);
+            }
         }
     }
 
