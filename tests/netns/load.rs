@@ -107,10 +107,6 @@ pub(crate) fn connections_are_counted_from_open_to_close() {
         until("all are closed", || look(&streams));
     }
     drop(early);
-    // It had no event of its own when it began; the kernel need not tell of its end before the next dump.
-    let like = target(CLUSTER_IPS[0]).ip();
-    let active: u32 = sums(&lab, &follower, Protocol::Tcp, like, HTTP).iter().map(|(active, _)| active).sum();
-    assert!(active <= 1, "{active}");
 }
 
 /// A UDP flow is open until the kernel's entry ends.
@@ -127,7 +123,9 @@ pub(crate) fn udp_flows_are_counted_until_their_entry_ends() {
         lab.node().kernel().run(|| {
             let (mut table, mut flows) = (Conntrack::open().unwrap(), Vec::new());
             table.dump(Family::of(target.ip()), Protocol::Udp, &mut |flow| flows.push(flow)).unwrap();
-            flows.iter().for_each(|flow| drop(table.delete(flow).unwrap()));
+            for flow in &flows {
+                table.delete(flow).unwrap();
+            }
         });
         until("all are gone", || (look(), begun.map(|begun| (0, begun))));
     }
