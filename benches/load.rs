@@ -59,7 +59,7 @@ fn main() -> Result<()> {
     pipeline.sync().context("the rules")?;
     let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, PORT))?;
 
-    let mut follower = LoadFollower::new();
+    let follower = LoadFollower::new();
     round(&listener, CONNECTIONS / 4)?;
     let (mut idle, mut counting) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {

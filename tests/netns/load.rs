@@ -153,7 +153,7 @@ pub(crate) fn nobody_listens_while_nobody_asks() {
     let call = |count| Tally::repeat(lab.client(), count, Call::tcp(target)).answered();
     let listeners = || lab.node().kernel().run(listeners);
     assert_eq!((listeners(), call(20)), (0, 20));
-    let mut follower = counting(&lab, ConntrackEvents::RECEIVE_BUFFER);
+    let follower = counting(&lab, ConntrackEvents::RECEIVE_BUFFER);
     assert_eq!(listeners(), 1);
     let begun = || -> u32 {
         sums(&lab, &follower, Protocol::Tcp, target.ip(), BACKEND_PORT).iter().map(|(_, begun)| begun).sum()
