@@ -82,8 +82,18 @@ impl Daemon {
                 let notices = Notices::nowhere();
                 let inspector = Inspector::unasked();
                 let least_interval = LEAST_INTERVAL;
-                let runner =
-                    Runner { least_interval, surroundings, policies, notices, followers, health, metrics, inspector };
+                let loads = Arc::default();
+                let runner = Runner {
+                    least_interval,
+                    surroundings,
+                    policies,
+                    notices,
+                    followers,
+                    loads,
+                    health,
+                    metrics,
+                    inspector,
+                };
                 runner.run(&mut pipeline, received, std::future::pending()).await;
             });
         });
