@@ -60,14 +60,12 @@ pub enum Delivery {
 /// What became of a delivery.
 #[derive(Debug)]
 pub enum Loaded {
-    /// It is compiled and checked.
+    /// Its versions are compiled and checked, as far as they can be.
     Ready(Box<Ready>),
-    /// It cannot be a policy.
+    /// It cannot be read as a policy.
     Refused {
         /// The name.
         name: String,
-        /// What its component is known by, if it can be told.
-        digest: Option<Digest>,
         /// What is wrong.
         bad: Bad,
     },
@@ -81,13 +79,18 @@ pub enum Loaded {
     Listed,
 }
 
-/// The versions of a policy that are on offer to this node, compiled.
+/// A version, compiled; or why it cannot be one, with what its component is known by, if that can be told.
+pub type Compiled = Result<Policy, (Option<Digest>, Bad)>;
+
+/// The versions of a policy that are on offer to this node.
 #[derive(Debug)]
 pub struct Ready {
+    /// What Services call it.
+    pub name: String,
     /// The one for every node.
-    pub stable: Policy,
-    /// The one this node should try, if it should; or why it is none, with what it is known by.
-    pub canary: Option<Result<Policy, (Option<Digest>, Bad)>>,
+    pub stable: Compiled,
+    /// The one this node should try, if it should.
+    pub canary: Option<Compiled>,
     /// Which of them runs.
     pub rollout: Rollout,
 }

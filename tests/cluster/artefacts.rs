@@ -110,7 +110,7 @@ pub(crate) fn twenty_bad_artefacts_break_nothing() {
             ("a zstd frame of nonsense", policy(&zstd_bomb_head), "packing"),
             ("a gzip bomb", policy(&gzip(&vec![0; 64 << 20])), "too-large"),
             ("settings that are no JSON", with(json!({"settings": "{by-node: 1"})), "settings"),
-            ("settings it does not know", with(json!({"settings": r#"{"by-planet": {}}"#})), "declared-error"),
+            ("settings it does not know", with(json!({"settings": r#"{"by-planet": {}}"#})), "settings"),
             ("a stand-in nobody has", with(json!({"fail-strategy": "reject"})), "fail-strategy"),
             ("a key nobody knows", with(json!({"setings": "{}"})), "unreadable"),
             ("no component", config_map(&[], json!({})), "unreadable"),

@@ -49,13 +49,13 @@ impl Desk {
     pub(super) fn take<D: Dataplane>(&mut self, loaded: Loaded, pipeline: &mut Pipeline<D>, told: &Told<'_>) {
         match loaded {
             Loaded::Ready(ready) => {
-                let name = ready.stable.name().to_owned();
+                let name = ready.name.clone();
                 let halted = self.held.remove(&name).and_then(|held| held.halted);
                 let mut held = Held { ready: *ready, canary: None, halted };
                 choose(&mut held, self.off, pipeline, told);
                 self.held.insert(name, held);
             }
-            Loaded::Refused { name, digest, bad } => told.refused(&name, digest, &bad),
+            Loaded::Refused { name, bad } => told.refused(&name, None, &bad),
             Loaded::Ignored(name) => told.off(&name, pipeline),
             Loaded::Gone(name) => {
                 self.held.remove(&name);
@@ -118,14 +118,14 @@ impl Desk {
 /// Lets the version that should run here decide.
 fn choose<D: Dataplane>(held: &mut Held, off: bool, pipeline: &mut Pipeline<D>, told: &Told<'_>) {
     held.canary = None;
-    let Ready { stable, canary, rollout } = &held.ready;
-    let name = stable.name();
+    let Ready { name, stable, canary, rollout } = &held.ready;
     if off || rollout.off {
         return told.off(name, pipeline);
     }
     if let Some(pin) = &rollout.pin {
-        let canary = canary.as_ref().and_then(|canary| canary.as_ref().ok());
-        let offered = [Some(stable), canary].into_iter().flatten().find(|policy| pin.is_of(policy.digest()));
+        let mut offered =
+            [Some(stable), canary.as_ref()].into_iter().flatten().filter_map(|version| version.as_ref().ok());
+        let offered = offered.find(|policy| pin.is_of(policy.digest()));
         let found = offered.cloned().map_or_else(|| told.versions.find(name, pin).map(|kept| (*kept).clone()), Ok);
         told.board.canary(name, None);
         match found {
@@ -136,7 +136,12 @@ fn choose<D: Dataplane>(held: &mut Held, off: bool, pipeline: &mut Pipeline<D>, 
         }
         return;
     }
-    // A version that halted here has told why, and that stays.
+    // A canary is a step away from a version that is good.
+    let stable = match stable {
+        Ok(stable) => stable,
+        Err((digest, bad)) => return told.refused(name, *digest, bad),
+    };
+    // A canary that halted here has told why, and that stays.
     let problem = match canary {
         Some(Ok(canary)) if held.halted == Some(canary.digest()) => None,
         Some(Ok(canary)) => {

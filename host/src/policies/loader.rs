@@ -12,7 +12,7 @@ use weir_policy::{Artifact, Digest, Policy};
 use super::compiler::{Bad, Compiler};
 use super::offer::Offer;
 use super::versions::Versions;
-use super::{Delivery, Loaded, Ready};
+use super::{Compiled, Delivery, Loaded, Ready};
 
 /// How much compiling stands back for everything else on the node, in steps of `nice`.
 const NICE: i32 = 10;
@@ -75,7 +75,7 @@ impl Loader {
             }
             Delivery::Bad { name, why } => {
                 let bad = Bad { reason: "unreadable", why: why.clone() };
-                Loaded::Refused { name: name.clone(), digest: None, bad }
+                Loaded::Refused { name: name.clone(), bad }
             }
             Delivery::Gone(name) => {
                 last.remove(name);
@@ -89,17 +89,18 @@ impl Loader {
         let Offer { artifact, canary, rollout } = offer;
         let name = &artifact.name;
         let known: Vec<Arc<Policy>> = last.values().cloned().chain(self.good.all()).collect();
-        let stable = match self.compiler.load(artifact.clone(), &known) {
-            Ok(policy) => policy,
-            Err(bad) => return Loaded::Refused { name: name.clone(), digest: self.digest(artifact), bad },
-        };
-        last.insert(name.clone(), Arc::new(stable.clone()));
-        let canary = canary.as_ref().filter(|_| rollout.takes_canary(&self.node, name)).map(|component| {
-            let artifact = Artifact { component: component.clone(), ..artifact.clone() };
-            let loaded = self.compiler.load(artifact.clone(), &known);
-            loaded.map_err(|bad| (self.digest(&artifact), bad))
-        });
-        Loaded::Ready(Box::new(Ready { stable, canary, rollout: rollout.clone() }))
+        let stable = self.compile(artifact, &known);
+        if let Ok(policy) = &stable {
+            last.insert(name.clone(), Arc::new(policy.clone()));
+        }
+        let canary = canary.as_ref().filter(|_| rollout.takes_canary(&self.node, name));
+        let canary = canary
+            .map(|component| self.compile(&Artifact { component: component.clone(), ..artifact.clone() }, &known));
+        Loaded::Ready(Box::new(Ready { name: name.clone(), stable, canary, rollout: rollout.clone() }))
+    }
+
+    fn compile(&self, artifact: &Artifact, known: &[Arc<Policy>]) -> Compiled {
+        self.compiler.load(artifact.clone(), known).map_err(|bad| (self.digest(artifact), bad))
     }
 
     /// What a component that was refused is known by, if it can be unpacked.

@@ -41,7 +41,7 @@ fn versions_are_swapped_live_and_bad_ones_change_nothing() {
         std::thread::sleep(Duration::from_millis(5));
     }
     let status = daemon.board.snapshot().remove("mine").expect("known");
-    assert!(matches!(&status.last, State::Refused { message, .. } if message.contains("default/web:80")), "{status:?}");
+    assert!(matches!(&status.last, State::Refused { message, .. } if message.contains("by-planet")), "{status:?}");
     assert_eq!(
         status.digest,
         weir_policy::Digest::of(&built_in("round-robin")).to_string(),
