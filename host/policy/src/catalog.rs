@@ -2,7 +2,7 @@
 
 mod built_in;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use tracing::error;
@@ -81,6 +81,8 @@ impl Pair {
 pub struct Catalog {
     engine: Engine,
     policies: BTreeMap<String, Entry>,
+    /// Names that are switched off: the node's defaults decide in their place.
+    off: BTreeSet<String>,
     /// Names of the node's defaults: traffic policy, balancer.
     wanted: [String; 2],
     default: Pair,
@@ -122,7 +124,8 @@ impl Catalog {
         };
         let (default, fallback) = (pair(true)?, pair(false)?);
         let wanted = [traffic.to_owned(), balancer.to_owned()];
-        let mut catalog = Self { engine: engine.clone(), policies, wanted, default, fallback };
+        let off = BTreeSet::new();
+        let mut catalog = Self { engine: engine.clone(), policies, off, wanted, default, fallback };
         catalog.settle();
         Ok(catalog)
     }
@@ -145,6 +148,7 @@ impl Catalog {
 
     /// Takes a loaded policy in, in place of any other of its name.
     pub fn set(&mut self, policy: Policy) {
+        self.off.remove(policy.name());
         self.policies.insert(policy.name().to_owned(), Entry::Loaded(Arc::new(policy)));
         self.settle();
     }
@@ -152,8 +156,17 @@ impl Catalog {
     /// Lets a policy go. Built-in ones stay.
     pub fn remove(&mut self, name: &str) {
         if !is_built_in(name) {
+            self.off.remove(name);
             self.policies.remove(name);
             self.settle();
+        }
+    }
+
+    /// The same, but whoever asks for it is not told that there is none: it is meant to rest.
+    pub fn switch_off(&mut self, name: &str) {
+        self.remove(name);
+        if !self.policies.contains_key(name) {
+            self.off.insert(name.to_owned());
         }
     }
 
@@ -197,6 +210,9 @@ impl Catalog {
     pub(crate) fn pair(&self, name: &str) -> Result<Pair, UnknownPolicy> {
         if name.is_empty() {
             return Ok(self.default.clone());
+        }
+        if self.off.contains(name) {
+            return Ok(self.without_settings());
         }
         let Some(policy) = self.policy(name) else {
             let why = ipvs::refusal(name).map(|why| format!(": {why}")).unwrap_or_default();
