@@ -55,6 +55,7 @@ pub fn slice(number: usize, endpoints: usize, generation: usize) -> SliceSpec {
             hint_zones: Vec::new(),
             hint_nodes: Vec::new(),
             weight: 1,
+            pod: None,
         }
     };
     SliceSpec {

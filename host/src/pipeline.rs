@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
-use weir_model::{Decision, Event, Family, Origin, PortKey, ServiceId, Store, Trigger};
+use weir_model::{Decision, Event, Family, Loads, Origin, PortKey, ServiceId, Store, Trigger};
 use weir_nft::{CommitError, Dataplane, DumpError, Installed, Op, Ruleset, Staged, Transaction, diff};
 use weir_plan::{Claims, NodeFacts, PortPlan, Rejection};
 use weir_policy::{Decider, Decisions, Failure, Policy, Refused, Stats};
@@ -162,6 +162,23 @@ impl<D: Dataplane> Pipeline<D> {
         count
     }
 
+    /// From now on policies that ask for the load of endpoints get it from there.
+    pub fn set_loads(&mut self, loads: Arc<dyn Loads + Send + Sync>) {
+        self.decider.set_loads(loads);
+    }
+
+    /// Whether a policy that decides a Service asks for the load of endpoints.
+    #[must_use]
+    pub fn wants_loads(&self) -> bool {
+        self.decider.wants_loads()
+    }
+
+    /// When a policy wants another look at a Service although nothing changed: time for a [`Pipeline::sync`].
+    #[must_use]
+    pub fn next_look(&self) -> Option<Instant> {
+        self.decider.next_due()
+    }
+
     /// How many Services have changes that have not reached the kernel.
     #[must_use]
     pub fn pending(&self) -> usize {
@@ -186,6 +203,7 @@ impl<D: Dataplane> Pipeline<D> {
     pub fn sync(&mut self) -> Result<Outcome, SyncError> {
         let mut dirty = self.store.take_dirty();
         dirty.extend(std::mem::take(&mut self.pending));
+        dirty.extend(self.decider.take_due(Instant::now()));
         dirty.sort_unstable();
         dirty.dedup();
         let services = self.claims.update(&self.store, &dirty);

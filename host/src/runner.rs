@@ -74,6 +74,7 @@ impl Runner {
         loop {
             self.health.alive();
             let due = retry.map_or_else(Instant::now, |(due, _)| due);
+            let look = pipeline.next_look().map(Instant::from_std);
             tokio::select! {
                 biased;
                 () = &mut stop => return info!("stopping; the rules stay"),
@@ -84,6 +85,8 @@ impl Runner {
                 loaded = self.policies.next() => self.take(loaded, pipeline),
                 () = self.surroundings.changed() => {}
                 () = sleep_until(due), if retry.is_some() => {}
+                // A failed sync is tried again with what is due by then.
+                () = sleep_until(look.unwrap_or(due)), if look.is_some() && retry.is_none() => {}
                 question = self.inspector.next() => {
                     self.inspector.answer(pipeline, question);
                     continue;

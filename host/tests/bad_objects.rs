@@ -65,6 +65,7 @@ fn slice(service: &str, addresses: impl IntoIterator<Item = IpAddr>) -> Event {
         hint_zones: Vec::new(),
         hint_nodes: Vec::new(),
         weight: 1,
+        pod: None,
     };
     Event::Slice(SliceSpec {
         key: key(&format!("{service}-1")),

@@ -85,6 +85,7 @@ fn service(n: u8, host: u8) -> [Event; 2] {
         hint_zones: Vec::new(),
         hint_nodes: Vec::new(),
         weight: 1,
+        pod: None,
     };
     let slice = SliceSpec {
         key: key(&format!("{name}-1")),

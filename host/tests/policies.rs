@@ -131,6 +131,7 @@ fn cluster() -> Event {
         hint_zones: Vec::new(),
         hint_nodes: Vec::new(),
         weight: 1,
+        pod: None,
     };
     Event::Replace {
         services: vec![ServiceSpec {

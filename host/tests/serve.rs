@@ -283,6 +283,7 @@ fn cluster() -> Event {
         hint_zones: Vec::new(),
         hint_nodes: Vec::new(),
         weight: 1,
+        pod: None,
     };
     let slice = SliceSpec {
         key: key("web-1"),

@@ -1,5 +1,6 @@
 //! What a source tells the model: objects in our own terms, already checked for shape.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -66,6 +67,9 @@ pub struct ServiceSpec {
     pub policy: Option<String>,
     /// Annotation `weir.proxy/policy-settings`: JSON that goes to that policy.
     pub policy_settings: Option<String>,
+    /// Other annotations that policies may ask for: those under `weir.proxy/`, `service.cilium.io/` and
+    /// `kube-router.io/`.
+    pub annotations: BTreeMap<String, String>,
 }
 
 /// This node as the cluster knows it.
@@ -144,6 +148,9 @@ pub struct EndpointSpec {
     pub hint_zones: Vec<String>,
     /// `hints.forNodes[].name`.
     pub hint_nodes: Vec<String>,
-    /// Slice annotation `weir.proxy/weight` (0 to 65535, 0 drains); 1 when there is none.
+    /// Slice annotation `weir.proxy/weight`, else `service.cilium.io/weight` (0 to 65535, 0 drains); 1 when there is
+    /// none.
     pub weight: u32,
+    /// `targetRef.name`, if that is a Pod.
+    pub pod: Option<String>,
 }

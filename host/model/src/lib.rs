@@ -9,6 +9,7 @@ mod decision;
 mod endpoint;
 mod event;
 mod ids;
+mod load;
 mod service;
 mod store;
 
@@ -16,6 +17,7 @@ pub use decision::{Backend, Decision, IndexFunction, MAX_SLOTS, Origin, Ring, Ro
 pub use endpoint::{Conditions, Endpoint, backend_id};
 pub use event::{EndpointSpec, Event, NodeSpec, ServicePortSpec, ServiceSpec, SliceKey, SlicePort, SliceSpec};
 pub use ids::{NameId, Names, ServiceId};
+pub use load::{Load, Loads, NoLoads};
 pub use service::{
     Family, NodeIdentity, ObjectKey, Port, PortKey, Protocol, Service, ServiceKind, ServicePort, TrafficPolicy,
 };

@@ -1,5 +1,6 @@
 //! Services and their ports as the store keeps them.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -151,6 +152,8 @@ pub struct Service {
     pub policy: NameId,
     /// Settings (JSON) for that policy; the empty name means none.
     pub policy_settings: NameId,
+    /// Other annotations that policies may ask for.
+    pub annotations: BTreeMap<String, String>,
 }
 
 impl Service {

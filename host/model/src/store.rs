@@ -65,6 +65,9 @@ struct Slice {
     // Boxed slices: a vector collected in place from the much larger specs would keep their allocation.
     ports: Box<[(NameId, Protocol, u16)]>,
     endpoints: Box<[SliceEndpoint]>,
+    /// Names of the pods behind the endpoints, in the same order; empty where there are none. Not interned: pods come
+    /// and go for ever, and interned names stay.
+    pods: Box<[Box<str>]>,
 }
 
 /// An endpoint of a slice; which ports it listens on is the slice's business.
@@ -162,6 +165,20 @@ impl Store {
         ports
     }
 
+    /// Names of the pods behind the endpoints of `port`, in their order; empty ones where there is none. Of two slices
+    /// that name an address, the first by name that knows its pod counts.
+    #[must_use]
+    pub fn pods(&self, port: &Port) -> Vec<Box<str>> {
+        let mut pods: BTreeMap<IpAddr, &str> = BTreeMap::new();
+        let slices = self.entries.get(&port.key.service).into_iter().flat_map(|entry| entry.slices.values());
+        for slice in slices.filter(|slice| slice.family == port.key.family) {
+            for (endpoint, pod) in slice.endpoints.iter().zip(&slice.pods).filter(|(_, pod)| !pod.is_empty()) {
+                pods.entry(endpoint.address).or_insert(pod);
+            }
+        }
+        port.endpoints.iter().map(|endpoint| pods.get(&endpoint.address).copied().unwrap_or_default().into()).collect()
+    }
+
     /// The interned names. Whoever keeps a clone keeps the names as they are now; the next new name then
     /// costs a copy of the table, so let go of it before the next event.
     #[must_use]
@@ -230,8 +247,13 @@ impl Store {
         let SliceSpec { key, family, ports, endpoints, triggered, .. } = spec;
         let names = &mut self.names;
         let ports = ports.into_iter().map(|port| (intern(names, &port.name), port.protocol, port.port)).collect();
+        let pods = if endpoints.iter().any(|endpoint| endpoint.pod.is_some()) {
+            endpoints.iter().map(|endpoint| endpoint.pod.as_deref().unwrap_or_default().into()).collect()
+        } else {
+            Box::default()
+        };
         let endpoints = endpoints.into_iter().map(|endpoint| self.compact_endpoint(&endpoint)).collect();
-        let slice = Slice { family, ports, endpoints };
+        let slice = Slice { family, ports, endpoints, pods };
         self.slice_owner.insert(key.clone(), id);
         if let Some(entry) = self.entries.get_mut(&id)
             && entry.slices.get(&key) != Some(&slice)
@@ -349,6 +371,7 @@ fn compact(names: &mut Arc<Names>, key: Arc<ObjectKey>, spec: ServiceSpec) -> Se
         affinity_seconds: spec.affinity_seconds,
         policy: intern(names, spec.policy.as_deref().unwrap_or("")),
         policy_settings: intern(names, spec.policy_settings.as_deref().unwrap_or("")),
+        annotations: spec.annotations,
     }
 }
 

@@ -50,6 +50,7 @@ fn endpoint(address: &str) -> EndpointSpec {
         hint_zones: Vec::new(),
         hint_nodes: Vec::new(),
         weight: 1,
+        pod: None,
     }
 }
 

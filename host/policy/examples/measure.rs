@@ -98,6 +98,7 @@ fn cluster(services: u32, endpoints: u32, settings: Option<&str>) -> Store {
             hint_zones: Vec::new(),
             hint_nodes: Vec::new(),
             weight: 1 + at % 4,
+            pod: None,
         };
         store.apply(Event::Slice(SliceSpec {
             key: key.clone(),

@@ -16,6 +16,17 @@ pub(crate) struct Eligible {
     pub(crate) internal: Route,
     pub(crate) external: Route,
     pub(crate) short_cut: bool,
+    /// Seconds until it wants another look; 0 for never.
+    pub(crate) again: u32,
+    pub(crate) reason: Arc<str>,
+}
+
+/// What a balancer said of one list, checked.
+#[derive(Debug)]
+pub(crate) struct Spread {
+    pub(crate) ring: Ring,
+    /// Seconds until it wants another look; 0 for never.
+    pub(crate) again: u32,
     pub(crate) reason: Arc<str>,
 }
 
@@ -65,6 +76,7 @@ pub(crate) fn eligible(subject: &Subject, id: u32, answer: traffic_policy::Eligi
         internal: route(answer.internal),
         external: route(external.unwrap_or(answer.internal)),
         short_cut: answer.short_cut,
+        again: answer.again_seconds,
         reason: reason(&answer.reason),
     })
 }
@@ -80,7 +92,7 @@ fn reason(text: &str) -> Arc<str> {
 
 /// Checks the answer for one ring of `members`, which are positions in the port's list, and turns it into slots
 /// that name such positions.
-pub(crate) fn ring(id: u32, members: &[u32], answer: balancer::Spread) -> Result<Ring, String> {
+pub(crate) fn spread(id: u32, members: &[u32], answer: balancer::Spread) -> Result<Spread, String> {
     if answer.id != id {
         return Err(format!("it answered for ring {} when asked for ring {id}", answer.id));
     }
@@ -116,7 +128,8 @@ pub(crate) fn ring(id: u32, members: &[u32], answer: balancer::Spread) -> Result
             answer.affinity_seconds
         ));
     }
-    Ok(Ring { index, slots, affinity_seconds: answer.affinity_seconds })
+    let ring = Ring { index, slots, affinity_seconds: answer.affinity_seconds };
+    Ok(Spread { ring, again: answer.again_seconds, reason: reason(&answer.reason) })
 }
 
 /// Kubernetes' own limit for `sessionAffinityConfig.clientIP.timeoutSeconds`.

@@ -1,4 +1,7 @@
-//! One running instance and the two calls into it.
+//! One running instance and the calls into it.
+
+mod contract;
+mod v0_1;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -6,9 +9,11 @@ use std::time::{Duration, Instant};
 use wasmtime::component::Resource;
 use wasmtime::{Store, Trap};
 
+pub(crate) use self::contract::Contract;
+use crate::about::{self, About, SettingProblem};
 use crate::answer::Eligible;
 use crate::bindings::exports::weir::policy::{balancer, traffic_policy};
-use crate::bindings::weir::policy::types::PolicyError;
+use crate::bindings::weir::policy::types::{Columns, PolicyError};
 use crate::clock::Running;
 use crate::compiled::{LoadError, Policy};
 use crate::host::HostState;
@@ -71,42 +76,82 @@ impl<'a> Instance<'a> {
     /// Binds the roles it claims to play: the last place where types can turn out to be wrong.
     pub(crate) fn try_roles(mut self) -> Result<(), LoadError> {
         let trial = |why: wasmtime::Error| LoadError::Trial(format!("{why:#}"));
-        if let Some(indices) = &self.policy.traffic {
-            indices.load(&mut self.store, &self.instance).map_err(trial)?;
-        }
-        if let Some(indices) = &self.policy.balancer {
-            indices.load(&mut self.store, &self.instance).map_err(trial)?;
+        let Self { policy, store, instance, .. } = &mut self;
+        match &policy.contract {
+            Contract::V0_1 { traffic, balancer } => {
+                traffic.as_ref().map(|role| role.load(&mut *store, instance)).transpose().map_err(trial)?;
+                balancer.as_ref().map(|role| role.load(&mut *store, instance)).transpose().map_err(trial)?;
+            }
+            Contract::V0_2 { traffic, balancer, about } => {
+                about.load(&mut *store, instance).map_err(trial)?;
+                traffic.as_ref().map(|role| role.load(&mut *store, instance)).transpose().map_err(trial)?;
+                balancer.as_ref().map(|role| role.load(&mut *store, instance)).transpose().map_err(trial)?;
+            }
         }
         Ok(())
+    }
+
+    /// Asks what the policy is; `None` from one of contract 0.1, which cannot say.
+    pub(crate) fn describe(&mut self) -> Result<Option<About>, Problem> {
+        let Contract::V0_2 { about, .. } = &self.policy.contract else { return Ok(None) };
+        let info = self.call(0, |store, instance| Ok(Ok(about.load(&mut *store, instance)?.call_describe(store)?)))?;
+        Ok(Some(info.into()))
+    }
+
+    /// Asks what is wrong with these settings; one of contract 0.1 cannot say.
+    pub(crate) fn check(&mut self, settings: &str) -> Result<Vec<SettingProblem>, Problem> {
+        let Contract::V0_2 { about, .. } = &self.policy.contract else { return Ok(Vec::new()) };
+        let found =
+            self.call(0, |store, instance| Ok(Ok(about.load(&mut *store, instance)?.call_check(store, settings)?)))?;
+        Ok(about::problems(&found))
     }
 
     /// Asks the traffic policy.
     pub(crate) fn decide(
         &mut self,
         ports: &[traffic_policy::Port],
-        endpoints: &[traffic_policy::Endpoint],
+        endpoints: &Columns,
     ) -> Result<Vec<traffic_policy::Eligibility>, Problem> {
-        let Some(indices) = &self.policy.traffic else {
-            return Err(Problem::new(FailureReason::Instantiate, "it is no traffic policy"));
-        };
-        self.call(ports.len() + endpoints.len(), |store, instance| {
-            indices.load(&mut *store, instance)?.call_decide(store, Resource::new_borrow(0), ports, endpoints)
-        })
+        let (view, size) = (0, ports.len() + endpoints.ids.len());
+        match &self.policy.contract {
+            Contract::V0_2 { traffic: Some(role), .. } => self.call(size, |store, instance| {
+                role.load(&mut *store, instance)?.call_decide(store, Resource::new_borrow(view), ports, endpoints)
+            }),
+            Contract::V0_1 { traffic: Some(role), .. } => {
+                let (ports, endpoints) = v0_1::ports(ports, endpoints);
+                let view = Resource::new_borrow(view);
+                let answer = self.call(size, |store, instance| {
+                    let answer = role.load(&mut *store, instance)?.call_decide(store, view, &ports, &endpoints)?;
+                    Ok(answer.map_err(v0_1::error))
+                })?;
+                Ok(answer.into_iter().map(v0_1::eligibility).collect())
+            }
+            _ => Err(Problem::new(FailureReason::Instantiate, "it is no traffic policy")),
+        }
     }
 
     /// Asks the balancer.
     pub(crate) fn balance(
         &mut self,
         rings: &[balancer::Ring],
-        ids: &[u32],
-        weights: &[u32],
+        members: &Columns,
     ) -> Result<Vec<balancer::Spread>, Problem> {
-        let Some(indices) = &self.policy.balancer else {
-            return Err(Problem::new(FailureReason::Instantiate, "it is no balancer"));
-        };
-        self.call(rings.len() + ids.len(), |store, instance| {
-            indices.load(&mut *store, instance)?.call_balance(store, Resource::new_borrow(0), rings, ids, weights)
-        })
+        let (view, size) = (0, rings.len() + members.ids.len());
+        match &self.policy.contract {
+            Contract::V0_2 { balancer: Some(role), .. } => self.call(size, |store, instance| {
+                role.load(&mut *store, instance)?.call_balance(store, Resource::new_borrow(view), rings, members)
+            }),
+            Contract::V0_1 { balancer: Some(role), .. } => {
+                let rings = v0_1::rings(rings);
+                let (view, Columns { ids, weights, .. }) = (Resource::new_borrow(view), members);
+                let answer = self.call(size, |store, instance| {
+                    let answer = role.load(&mut *store, instance)?.call_balance(store, view, &rings, ids, weights)?;
+                    Ok(answer.map_err(v0_1::error))
+                })?;
+                Ok(answer.into_iter().map(v0_1::spread).collect())
+            }
+            _ => Err(Problem::new(FailureReason::Instantiate, "it is no balancer")),
+        }
     }
 
     fn call<T>(

@@ -1,21 +1,19 @@
 //! Policies by name.
 
+mod built_in;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use tracing::error;
 use weir_model::{ServiceId, Store};
 
+pub use self::built_in::BUILT_IN;
+use self::built_in::Entry;
+pub(crate) use self::built_in::is_built_in;
+use crate::about::Inputs;
 use crate::compiled::{Digest, LoadError, Policy, Role};
 use crate::engine::Engine;
-
-macro_rules! built_in {
-    ($($name:literal),* $(,)?) => {
-        /// The policies in the binary: name and component.
-        pub const BUILT_IN: &[(&str, &[u8])] = &[$(($name, include_bytes!(concat!(env!("OUT_DIR"), "/", $name, ".wasm")))),*];
-    };
-}
-
-built_in!["client-ip", "kubernetes", "random", "round-robin", "weighted"];
 
 /// Who decides where nobody else does: together they are what kube-proxy does.
 const FALLBACK_TRAFFIC: &str = "kubernetes";
@@ -38,10 +36,9 @@ pub enum CatalogError {
     #[error("built-in policy {name}: {why}")]
     BuiltIn {
         /// The policy.
-        name: &'static str,
+        name: String,
         /// What is wrong with it.
-        #[source]
-        why: LoadError,
+        why: String,
     },
     /// A default policy is not there.
     #[error("there is no policy {name:?} to be the default {role}")]
@@ -70,11 +67,18 @@ pub(crate) struct Pair {
     pub(crate) balancer_has_settings: bool,
 }
 
+impl Pair {
+    /// What either wants to see.
+    pub(crate) fn inputs(&self) -> Inputs {
+        self.traffic.inputs().or(self.balancer.inputs())
+    }
+}
+
 /// All loaded policies, and which ones serve where a Service asks for none.
 #[derive(Clone, Debug)]
 pub struct Catalog {
     engine: Engine,
-    policies: BTreeMap<String, Arc<Policy>>,
+    policies: BTreeMap<String, Entry>,
     /// Names of the node's defaults: traffic policy, balancer.
     wanted: [String; 2],
     default: Pair,
@@ -88,8 +92,8 @@ impl Catalog {
     /// See [`CatalogError`].
     pub fn new(engine: &Engine, traffic: &str, balancer: &str) -> Result<Self, CatalogError> {
         let catalog = Self::awaiting(engine, traffic, balancer)?;
-        find(&catalog.policies, traffic, Role::TrafficPolicy)?;
-        find(&catalog.policies, balancer, Role::Balancer)?;
+        catalog.find(traffic, Role::TrafficPolicy)?;
+        catalog.find(balancer, Role::Balancer)?;
         Ok(catalog)
     }
 
@@ -100,20 +104,16 @@ impl Catalog {
     /// [`CatalogError::BuiltIn`] and, for a built-in policy that cannot do what it is meant for,
     /// [`CatalogError::WrongRole`].
     pub fn awaiting(engine: &Engine, traffic: &str, balancer: &str) -> Result<Self, CatalogError> {
-        let mut policies = BTreeMap::new();
-        for (name, bytes) in BUILT_IN {
-            let policy = Policy::load(engine, name, bytes).map_err(|why| CatalogError::BuiltIn { name, why })?;
-            policies.insert((*name).to_owned(), Arc::new(policy));
-        }
+        let policies: BTreeMap<String, Entry> = Entry::built_in().collect();
         for (name, role) in [(traffic, Role::TrafficPolicy), (balancer, Role::Balancer)] {
-            if policies.get(name).is_some_and(|policy| !policy.plays(role)) {
-                return Err(CatalogError::WrongRole { name: name.to_owned(), role });
+            if policies.contains_key(name) {
+                find(engine, &policies, name, role)?;
             }
         }
         let pair = |has_settings| {
             Ok(Pair {
-                traffic: find(&policies, FALLBACK_TRAFFIC, Role::TrafficPolicy)?,
-                balancer: find(&policies, FALLBACK_BALANCER, Role::Balancer)?,
+                traffic: find(engine, &policies, FALLBACK_TRAFFIC, Role::TrafficPolicy)?,
+                balancer: find(engine, &policies, FALLBACK_BALANCER, Role::Balancer)?,
                 traffic_has_settings: has_settings,
                 balancer_has_settings: has_settings,
             })
@@ -132,7 +132,8 @@ impl Catalog {
     /// See [`LoadError`].
     pub fn add(&mut self, name: &str, bytes: &[u8]) -> Result<Digest, LoadError> {
         let digest = Digest::of(bytes);
-        let policy = match self.policies.values().find(|policy| policy.digest() == digest) {
+        let mut compiled = self.policies.values().filter_map(Entry::compiled);
+        let policy = match compiled.find(|policy| policy.digest() == digest) {
             Some(known) => known.renamed(name),
             None => Policy::load(&self.engine, name, bytes)?,
         };
@@ -142,13 +143,13 @@ impl Catalog {
 
     /// Takes a loaded policy in, in place of any other of its name.
     pub fn set(&mut self, policy: Policy) {
-        self.policies.insert(policy.name().to_owned(), Arc::new(policy));
+        self.policies.insert(policy.name().to_owned(), Entry::Loaded(Arc::new(policy)));
         self.settle();
     }
 
     /// Lets a policy go. Built-in ones stay.
     pub fn remove(&mut self, name: &str) {
-        if !BUILT_IN.iter().any(|(built_in, _)| *built_in == name) {
+        if !is_built_in(name) {
             self.policies.remove(name);
             self.settle();
         }
@@ -156,10 +157,10 @@ impl Catalog {
 
     /// Finds the node's defaults among the policies there are.
     fn settle(&mut self) {
-        let present = |name: &str, role| find(&self.policies, name, role).ok();
         let [traffic, balancer] = &self.wanted;
-        self.default.traffic = present(traffic, Role::TrafficPolicy).unwrap_or_else(|| self.fallback.traffic.clone());
-        self.default.balancer = present(balancer, Role::Balancer).unwrap_or_else(|| self.fallback.balancer.clone());
+        let traffic = self.find(traffic, Role::TrafficPolicy).unwrap_or_else(|_| self.fallback.traffic.clone());
+        let balancer = self.find(balancer, Role::Balancer).unwrap_or_else(|_| self.fallback.balancer.clone());
+        (self.default.traffic, self.default.balancer) = (traffic, balancer);
     }
 
     /// The Services a policy of that name decides, or would decide if it were there.
@@ -177,9 +178,15 @@ impl Catalog {
         &self.engine
     }
 
-    /// Every policy, by name.
-    pub fn policies(&self) -> impl Iterator<Item = &Policy> + '_ {
-        self.policies.values().map(|policy| &**policy)
+    fn find(&self, name: &str, role: Role) -> Result<Arc<Policy>, CatalogError> {
+        find(&self.engine, &self.policies, name, role)
+    }
+
+    /// The policy of that name, compiled if it is not yet; `None` when there is none.
+    #[must_use]
+    pub fn policy(&self, name: &str) -> Option<&Arc<Policy>> {
+        let found = self.policies.get(name)?.policy(&self.engine);
+        found.inspect_err(|why| error!(policy = name, "built-in policy does not load: {why}")).ok()
     }
 
     /// Who decides where a Service asks for `name`, which may be empty. Where that policy plays one role, the node's
@@ -188,7 +195,7 @@ impl Catalog {
         if name.is_empty() {
             return Ok(self.default.clone());
         }
-        let Some(policy) = self.policies.get(name) else {
+        let Some(policy) = self.policy(name) else {
             let known = self.policies.keys().cloned().collect::<Vec<_>>().join(", ");
             return Err(UnknownPolicy { name: name.to_owned(), known });
         };
@@ -209,7 +216,7 @@ impl Catalog {
 
     /// Who decides in the place of `policy`, where it fails.
     pub(crate) fn fallback(&self, policy: &Policy, role: Role) -> &Arc<Policy> {
-        let named = self.policies.get(&*policy.fail_strategy).filter(|named| named.plays(role));
+        let named = self.policy(&policy.fail_strategy).filter(|named| named.plays(role));
         named.unwrap_or(match role {
             Role::TrafficPolicy => &self.fallback.traffic,
             Role::Balancer => &self.fallback.balancer,
@@ -217,12 +224,16 @@ impl Catalog {
     }
 }
 
-fn find(policies: &BTreeMap<String, Arc<Policy>>, name: &str, role: Role) -> Result<Arc<Policy>, CatalogError> {
-    match policies.get(name) {
-        Some(policy) if policy.plays(role) => Ok(policy.clone()),
-        Some(_) => Err(CatalogError::WrongRole { name: name.to_owned(), role }),
-        None => Err(CatalogError::NoDefault { name: name.to_owned(), role }),
-    }
+fn find(
+    engine: &Engine,
+    policies: &BTreeMap<String, Entry>,
+    name: &str,
+    role: Role,
+) -> Result<Arc<Policy>, CatalogError> {
+    let entry = policies.get(name).ok_or_else(|| CatalogError::NoDefault { name: name.to_owned(), role })?;
+    let broken = |why: &LoadError| CatalogError::BuiltIn { name: name.to_owned(), why: why.to_string() };
+    let policy = entry.policy(engine).map_err(broken)?;
+    if policy.plays(role) { Ok(policy.clone()) } else { Err(CatalogError::WrongRole { name: name.to_owned(), role }) }
 }
 
 #[cfg(test)]
@@ -237,7 +248,8 @@ mod tests {
         let (_, random) = BUILT_IN.iter().find(|(name, _)| *name == "random").expect("random is built in");
         let digest = catalog.add("mine", random).expect("a policy");
         let code = |policy: &Policy| policy.pre.component().image_range();
-        let (first, second) = (&catalog.policies["random"], &catalog.policies["mine"]);
+        let policy = |name| catalog.policy(name).expect("it is there");
+        let (first, second) = (policy("random"), policy("mine"));
         assert_eq!((code(first), first.digest()), (code(second), digest));
         assert_eq!((first.name(), second.name()), ("random", "mine"));
         let apart = Policy::load(&engine, "apart", random).expect("a policy");

@@ -9,9 +9,9 @@ use wasmtime::component::{Component, InstancePre};
 
 use crate::Engine;
 use crate::artifact::{self, Artifact};
-use crate::bindings::exports::weir::policy::{balancer, traffic_policy};
-use crate::call::Instance;
-use crate::catalog::BUILT_IN;
+use crate::about::{About, Inputs, SettingProblem};
+use crate::call::{Contract, Instance};
+use crate::catalog::is_built_in;
 use crate::host::HostState;
 use crate::subject::Subjects;
 
@@ -79,8 +79,8 @@ pub enum LoadError {
     /// Its name belongs to a policy of the binary.
     #[error("{0:?} is a built-in policy, whose name cannot be taken")]
     BuiltInName(String),
-    /// Its default settings are no JSON.
-    #[error("its settings are no JSON: {0}")]
+    /// Its default settings are no JSON, or it does not like them itself.
+    #[error("its settings are refused: {0}")]
     Settings(String),
     /// It names nobody to decide where it fails.
     #[error("its fail-strategy {0:?} is no built-in policy")]
@@ -104,15 +104,15 @@ pub enum LoadError {
         import: String,
     },
     /// It wants something else Weir does not have.
-    #[error("the component imports {import}, which Weir does not offer; this Weir speaks weir:policy@0.1")]
+    #[error("the component imports {import}, which Weir does not offer; this Weir speaks weir:policy@0.2 and @0.1")]
     UnknownImport {
         /// The first such import.
         import: String,
     },
     /// It plays no role.
     #[error(
-        "the component exports neither weir:policy/traffic-policy@0.1.0 nor weir:policy/balancer@0.1.0, so it is no policy \
-         for this Weir; it exports {exports}"
+        "the component exports neither weir:policy/traffic-policy nor weir:policy/balancer of version 0.2 (with \
+         weir:policy/about) or 0.1, so it is no policy for this Weir; it exports {exports}"
     )]
     WrongWorld {
         /// What it exports instead.
@@ -149,8 +149,9 @@ pub struct Policy {
     pub(crate) name: Arc<str>,
     pub(crate) engine: Engine,
     pub(crate) pre: InstancePre<HostState>,
-    pub(crate) traffic: Option<traffic_policy::GuestIndices>,
-    pub(crate) balancer: Option<balancer::GuestIndices>,
+    pub(crate) contract: Contract,
+    /// What it says of itself; `None` for one of contract 0.1, which had no word for that.
+    about: Option<Arc<About>>,
     digest: Digest,
     /// Settings for Services that give none; empty for none.
     pub(crate) settings: Arc<str>,
@@ -187,20 +188,48 @@ impl Policy {
         };
         check_imports(engine, &component)?;
         let pre = engine.linker.instantiate_pre(&component).map_err(|why| LoadError::Trial(format!("{why:#}")))?;
-        let traffic = traffic_policy::GuestIndices::new(&pre).ok();
-        let balancer = balancer::GuestIndices::new(&pre).ok();
-        if traffic.is_none() && balancer.is_none() {
+        let Some(contract) = Contract::of(&pre) else {
             return Err(LoadError::WrongWorld { exports: exports(engine, &component) });
-        }
+        };
         let digest = Digest::of(bytes);
         let (settings, fail_strategy) = (Arc::from(""), Arc::from(""));
         let (name, engine) = (Arc::from(name), engine.clone());
-        let policy = Self { name, engine, pre, traffic, balancer, digest, settings, fail_strategy };
+        let mut policy = Self { name, engine, pre, contract, about: None, digest, settings, fail_strategy };
         // Records that differ from the contract's pass every check before this one.
-        let nothing =
-            Arc::new(Subjects { list: Vec::new(), names: Arc::default(), node: weir_model::NodeIdentity::default() });
-        Instance::start(&policy, nothing, None).map_err(|problem| LoadError::Trial(problem.message))?.try_roles()?;
+        policy.alone()?.try_roles()?;
+        policy.about = policy.alone()?.describe().map_err(|problem| LoadError::Trial(problem.message))?.map(Arc::new);
         Ok(policy)
+    }
+
+    /// An instance that is asked about no Service.
+    fn alone(&self) -> Result<Instance<'_>, LoadError> {
+        Instance::start(self, Arc::new(Subjects::none()), None).map_err(|problem| LoadError::Trial(problem.message))
+    }
+
+    /// What it finds wrong with these settings (JSON, or empty for none). A policy of contract 0.1 has no say before
+    /// it is asked to decide.
+    ///
+    /// # Errors
+    /// When it cannot be asked: it traps, or uses up what it may use.
+    pub fn check(&self, settings: &str) -> Result<Vec<SettingProblem>, LoadError> {
+        self.alone()?.check(settings).map_err(|problem| LoadError::Trial(problem.message))
+    }
+
+    /// What it says of itself; `None` for one of contract 0.1.
+    #[must_use]
+    pub fn about(&self) -> Option<&About> {
+        self.about.as_deref()
+    }
+
+    /// The version of the contract it speaks.
+    #[must_use]
+    pub fn contract(&self) -> &'static str {
+        self.contract.version()
+    }
+
+    /// What it wants to see.
+    pub(crate) fn inputs(&self) -> Inputs {
+        self.about.as_ref().map(|about| about.inputs).unwrap_or_default()
     }
 
     /// The policy in `artifact`, checked with all that comes with it. Where `known` has the same component it is not
@@ -210,16 +239,15 @@ impl Policy {
     /// See [`LoadError`].
     pub fn from_artifact(engine: &Engine, artifact: &Artifact, known: &[Arc<Self>]) -> Result<Self, LoadError> {
         let Artifact { name, component, settings, fail_strategy } = artifact;
-        let built_in = |name: &str| BUILT_IN.iter().any(|(built_in, _)| *built_in == name);
-        if built_in(name) {
+        if is_built_in(name) {
             return Err(LoadError::BuiltInName(name.clone()));
         }
-        if !fail_strategy.is_empty() && !built_in(fail_strategy) {
+        if !fail_strategy.is_empty() && !is_built_in(fail_strategy) {
             return Err(LoadError::FailStrategy(fail_strategy.clone()));
         }
         if !settings.trim().is_empty() {
             serde_json::from_str::<serde::de::IgnoredAny>(settings)
-                .map_err(|error| LoadError::Settings(error.to_string()))?;
+                .map_err(|error| LoadError::Settings(format!("they are no JSON: {error}")))?;
         }
         let component = artifact::unpack(component, engine.limits.component)?;
         let digest = Digest::of(&component);
@@ -227,6 +255,11 @@ impl Policy {
             Some(known) => known.renamed(name),
             None => Self::load(engine, name, &component)?,
         };
+        let problems = loaded.check(settings.trim())?;
+        if !problems.is_empty() {
+            let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
+            return Err(LoadError::Settings(problems.join("; ")));
+        }
         Ok(Self { settings: Arc::from(settings.trim()), fail_strategy: Arc::from(&**fail_strategy), ..loaded })
     }
 
@@ -263,8 +296,8 @@ impl Policy {
     #[must_use]
     pub fn plays(&self, role: Role) -> bool {
         match role {
-            Role::TrafficPolicy => self.traffic.is_some(),
-            Role::Balancer => self.balancer.is_some(),
+            Role::TrafficPolicy => self.contract.decides(),
+            Role::Balancer => self.contract.balances(),
         }
     }
 }
@@ -278,7 +311,7 @@ fn check_imports(engine: &Engine, component: &Component) -> Result<(), LoadError
             return Err(LoadError::ImportsWasi { import: import.to_owned() });
         }
         let (interface, version) = import.split_once('@').unwrap_or((import, ""));
-        if !OFFERED.contains(&interface) || !version.starts_with("0.1.") {
+        if !OFFERED.contains(&interface) || !["0.1.", "0.2."].iter().any(|track| version.starts_with(track)) {
             return Err(LoadError::UnknownImport { import: import.to_owned() });
         }
     }

@@ -3,18 +3,20 @@
 mod ask;
 mod reload;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use weir_model::{
-    Backend, Conditions, Decision, Endpoint, IndexFunction, MAX_SLOTS, Names, ObjectKey, Origin, Port, PortKey, Ring,
-    Route, ServiceId, Store, TrafficPolicy,
+    Backend, Conditions, Decision, Endpoint, IndexFunction, Loads, MAX_SLOTS, Names, NoLoads, ObjectKey, Origin, Port,
+    PortKey, Ring, Route, ServiceId, Store, TrafficPolicy,
 };
 
 use self::ask::{Patience, Rings};
 pub use self::reload::Refused;
-use crate::answer::Eligible;
+use crate::again::{Ages, Present, Schedule};
+use crate::answer::{Eligible, Spread};
 use crate::call::Problem;
 use crate::catalog::{Catalog, Pair};
 use crate::compiled::{Policy, Role};
@@ -26,10 +28,15 @@ use crate::subject::{Subject, Subjects, fingerprint};
 const BATCH: usize = 10_000;
 
 /// Asks policies, and remembers their last good answers.
-#[derive(Debug)]
 pub struct Decider {
     catalog: Catalog,
     remembered: HashMap<ServiceId, Vec<Remembered>>,
+    /// Who knows the load of endpoints.
+    loads: Arc<dyn Loads + Send + Sync>,
+    /// Services whose policies ask for it.
+    load_users: BTreeSet<ServiceId>,
+    ages: Ages,
+    schedule: Schedule,
 }
 
 /// What a port's policies last said, and of what.
@@ -38,6 +45,8 @@ struct Remembered {
     port: PortKey,
     input: u64,
     decision: Arc<Decision>,
+    /// Seconds until they want another look; 0 for never.
+    again: u32,
 }
 
 /// The answers of one sync.
@@ -79,6 +88,12 @@ pub struct Stats {
     pub time: Duration,
 }
 
+impl fmt::Debug for Decider {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Decider").field("catalog", &self.catalog).field("remembered", &self.remembered).finish_non_exhaustive()
+    }
+}
+
 /// A sync so far.
 #[derive(Debug, Default)]
 struct Progress {
@@ -101,7 +116,36 @@ impl Decider {
     /// A decider that knows those policies and remembers nothing.
     #[must_use]
     pub fn new(catalog: Catalog) -> Self {
-        Self { catalog, remembered: HashMap::new() }
+        Self {
+            catalog,
+            remembered: HashMap::new(),
+            loads: Arc::new(NoLoads),
+            load_users: BTreeSet::new(),
+            ages: Ages::default(),
+            schedule: Schedule::default(),
+        }
+    }
+
+    /// From now on policies that ask for loads get those.
+    pub fn set_loads(&mut self, loads: Arc<dyn Loads + Send + Sync>) {
+        self.loads = loads;
+    }
+
+    /// Whether any policy that decides a Service asks for loads.
+    #[must_use]
+    pub fn wants_loads(&self) -> bool {
+        !self.load_users.is_empty()
+    }
+
+    /// When the next Service is to be decided again although nothing changed; `None` when nobody asked for that.
+    #[must_use]
+    pub fn next_due(&self) -> Option<Instant> {
+        self.schedule.next()
+    }
+
+    /// The Services that are to be decided again by now, in ascending order.
+    pub fn take_due(&mut self, now: Instant) -> Vec<ServiceId> {
+        self.schedule.take(now)
     }
 
     /// The policies.
@@ -115,9 +159,28 @@ impl Decider {
         self.remembered(port).map(|remembered| &remembered.decision)
     }
 
-    /// Decides every port of `services`. Ports whose input and policies are as they were keep their answer
-    /// without a call; ports that are gone are forgotten.
+    /// Decides every port of `services`, as of now. Ports whose input and policies are as they were keep their answer
+    /// without a call, unless a policy asked for what changes by itself; ports that are gone are forgotten.
     pub fn decide(&mut self, store: &Store, services: &[ServiceId]) -> Decisions {
+        self.decide_at(Instant::now(), store, services)
+    }
+
+    /// [`Decider::decide`] as of another time: a later one makes endpoints older.
+    pub fn decide_at(&mut self, now: Instant, store: &Store, services: &[ServiceId]) -> Decisions {
+        let loads = self.loads.clone();
+        let mut ages = std::mem::take(&mut self.ages);
+        let mut present = Present { now, loads: &*loads, ages: &mut ages };
+        let decisions = self.decide_in(&mut present, store, services);
+        self.ages = ages;
+        for id in services {
+            let remembered = self.remembered.get(id).into_iter().flatten();
+            let soonest = remembered.map(|remembered| remembered.again).filter(|seconds| *seconds > 0).min();
+            self.schedule.set(*id, now, soonest.unwrap_or(0));
+        }
+        decisions
+    }
+
+    fn decide_in(&mut self, present: &mut Present<'_>, store: &Store, services: &[ServiceId]) -> Decisions {
         let mut progress = Progress::default();
         progress.decisions.ports.reserve(services.len());
         let mut batch = Subjects::new(store);
@@ -125,16 +188,23 @@ impl Decider {
         for id in services {
             let ports = store.ports(*id);
             self.forget_others(*id, &ports);
+            present.ages.forget(*id, |key| ports.iter().any(|port| port.key == *key));
+            self.load_users.remove(id);
             let Some(service) = store.service(*id) else { continue };
             let named = store.names().get(service.policy);
             let (pair, unknown) = match self.catalog.pair(named) {
                 Ok(pair) => (pair, None),
                 Err(unknown) => (self.catalog.without_settings(), Some(unknown.to_string())),
             };
+            let inputs = pair.inputs();
+            if inputs.loads && !ports.is_empty() {
+                self.load_users.insert(*id);
+            }
             for port in ports {
-                let input = fingerprint(service, &pair, &port);
+                let input = fingerprint(store, service, &pair, &port);
                 let key = port.key;
-                let known = self.remembered(&key).filter(|last| last.input == input);
+                let same = |last: &&Remembered| last.input == input && !inputs.change_by_themselves();
+                let known = self.remembered(&key).filter(same);
                 let known = known.map(|last| last.decision.clone());
                 if let Some(message) = &unknown {
                     let problem = Problem::new(FailureReason::UnknownPolicy, message.clone());
@@ -150,7 +220,7 @@ impl Decider {
                     size = 0;
                 }
                 size += more;
-                batch.list.push(Subject::new(service, pair.clone(), port, input));
+                batch.list.push(Subject::new(store, service, pair.clone(), port, input, present));
             }
         }
         self.answer(batch, &mut progress);
@@ -162,11 +232,11 @@ impl Decider {
         self.remembered.get(&port.service)?.iter().find(|remembered| remembered.port == *port)
     }
 
-    fn remember(&mut self, port: PortKey, input: u64, decision: Arc<Decision>) {
-        let of_service = self.remembered.entry(port.service).or_default();
-        match of_service.iter_mut().find(|remembered| remembered.port == port) {
-            Some(known) => (known.input, known.decision) = (input, decision),
-            None => of_service.push(Remembered { port, input, decision }),
+    fn remember(&mut self, new: Remembered) {
+        let of_service = self.remembered.entry(new.port.service).or_default();
+        match of_service.iter_mut().find(|remembered| remembered.port == new.port) {
+            Some(known) => *known = new,
+            None => of_service.push(new),
         }
     }
 
@@ -195,8 +265,11 @@ impl Decider {
             if let (Some(eligible), Some(rings)) = (&eligible[at], rings) {
                 let Pair { traffic, balancer, .. } = &subject.pair;
                 let origin = Origin::Policy { traffic: traffic.name.clone(), balancer: balancer.name.clone() };
+                // Another look is of use only where something can have changed by itself.
+                let changes = subject.pair.inputs().change_by_themselves();
+                let again = if changes { again(eligible, &rings) } else { 0 };
                 let decision = Arc::new(assemble(subject, eligible, rings, origin));
-                self.remember(key, subject.input, decision.clone());
+                self.remember(Remembered { port: key, input: subject.input, decision: decision.clone(), again });
                 progress.set(key, decision);
             } else if let Some(decision) = self.last_good(subject) {
                 progress.set(key, Arc::new(decision));
@@ -274,7 +347,30 @@ impl Decider {
     }
 }
 
-fn assemble(subject: &Subject, eligible: &Eligible, [cluster, local]: Rings, origin: Origin) -> Decision {
+/// Seconds until the first of those who decided a port wants another look; 0 for never.
+fn again(eligible: &Eligible, rings: &Rings) -> u32 {
+    let all = rings.iter().flatten().map(|spread| spread.again).chain([eligible.again]);
+    all.filter(|seconds| *seconds > 0).min().unwrap_or(0)
+}
+
+/// The reasons of all who decided a port, each once.
+fn reasons(eligible: &Eligible, rings: &Rings) -> Arc<str> {
+    let mut reasons: Vec<&Arc<str>> = Vec::new();
+    for reason in [&eligible.reason].into_iter().chain(rings.iter().flatten().map(|spread| &spread.reason)) {
+        if !reason.is_empty() && !reasons.contains(&reason) {
+            reasons.push(reason);
+        }
+    }
+    match reasons[..] {
+        [] => Arc::default(),
+        [one] => one.clone(),
+        _ => reasons.iter().map(|reason| &***reason).collect::<Vec<_>>().join("; ").into(),
+    }
+}
+
+fn assemble(subject: &Subject, eligible: &Eligible, rings: Rings, origin: Origin) -> Decision {
+    let reason = reasons(eligible, &rings);
+    let [cluster, local] = rings.map(|spread| spread.map(|Spread { ring, .. }| ring));
     Decision {
         backends: subject.port.endpoints.iter().map(backend).collect(),
         cluster,
@@ -282,7 +378,7 @@ fn assemble(subject: &Subject, eligible: &Eligible, [cluster, local]: Rings, ori
         internal: eligible.internal,
         external: eligible.external,
         short_cut: eligible.short_cut,
-        reason: eligible.reason.clone(),
+        reason,
         origin,
     }
 }

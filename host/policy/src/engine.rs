@@ -38,6 +38,8 @@ impl Engine {
         let mut linker = Linker::new(&wasm);
         bindings::Policy::add_to_linker::<_, HasSelf<HostState>>(&mut linker, |state| state)
             .map_err(std::io::Error::other)?;
+        bindings::v0_1::Policy::add_to_linker::<_, HasSelf<HostState>>(&mut linker, |state| state)
+            .map_err(std::io::Error::other)?;
         let ticked = wasm.weak();
         let clock = Clock::new(move || {
             if let Some(engine) = ticked.upgrade() {

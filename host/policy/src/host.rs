@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use tracing::{debug, error, info, warn};
 use wasmtime::component::Resource;
-use weir_model::Endpoint;
+use weir_model::{Endpoint, NameId};
 
 use crate::answer::Eligible;
+use crate::bindings::v0_1::weir::policy as v0_1;
 use crate::bindings::weir::policy::log::{self, Level};
 use crate::bindings::weir::policy::{snapshot, types};
 use crate::compiled::Policy;
@@ -58,12 +59,22 @@ impl HostState {
         self.subjects.list.get(at as usize)
     }
 
-    fn endpoint(&self, id: u32, at: u32) -> Option<&Endpoint> {
+    /// The subject and the position in its port's list that a policy means.
+    fn place(&self, id: u32, at: u32) -> Option<(&Subject, usize)> {
         let at = match &self.eligible {
             Some(eligible) => *eligible.get(id as usize / 2)?.as_ref()?.lists[id as usize % 2].get(at as usize)?,
             None => at,
         };
-        self.subject(id)?.port.endpoints.get(at as usize)
+        Some((self.subject(id)?, at as usize))
+    }
+
+    fn endpoint(&self, id: u32, at: u32) -> Option<&Endpoint> {
+        let (subject, at) = self.place(id, at)?;
+        subject.port.endpoints.get(at)
+    }
+
+    fn name(&self, name: Option<NameId>) -> String {
+        name.map_or_else(String::new, |name| self.subjects.names.get(name).to_owned())
     }
 }
 
@@ -91,21 +102,28 @@ impl snapshot::HostView for HostState {
     }
 
     fn port_name(&mut self, _: Resource<View>, port: u32) -> String {
-        self.subject(port).map_or_else(String::new, |subject| self.subjects.names.get(subject.port.key.name).to_owned())
+        self.name(self.subject(port).map(|subject| subject.port.key.name))
+    }
+
+    fn annotation(&mut self, _: Resource<View>, port: u32, key: String) -> Option<String> {
+        self.subject(port)?.extras.as_ref()?.annotations.get(&key).cloned()
     }
 
     fn endpoint_address(&mut self, _: Resource<View>, port: u32, endpoint: u32) -> String {
         self.endpoint(port, endpoint).map_or_else(String::new, |endpoint| endpoint.address.to_string())
     }
 
+    fn endpoint_pod(&mut self, _: Resource<View>, port: u32, endpoint: u32) -> String {
+        let pod = self.place(port, endpoint).and_then(|(subject, at)| subject.extras.as_ref()?.pods.get(at));
+        pod.map_or_else(String::new, |pod| pod.to_string())
+    }
+
     fn endpoint_node(&mut self, _: Resource<View>, port: u32, endpoint: u32) -> String {
-        self.endpoint(port, endpoint)
-            .map_or_else(String::new, |endpoint| self.subjects.names.get(endpoint.node).to_owned())
+        self.name(self.endpoint(port, endpoint).map(|endpoint| endpoint.node))
     }
 
     fn endpoint_zone(&mut self, _: Resource<View>, port: u32, endpoint: u32) -> String {
-        self.endpoint(port, endpoint)
-            .map_or_else(String::new, |endpoint| self.subjects.names.get(endpoint.zone).to_owned())
+        self.name(self.endpoint(port, endpoint).map(|endpoint| endpoint.zone))
     }
 
     fn node_name(&mut self, _: Resource<View>) -> String {
@@ -124,6 +142,70 @@ impl snapshot::HostView for HostState {
 impl snapshot::Host for HostState {}
 
 impl types::Host for HostState {}
+
+/// What 0.1 offers is what 0.2 offers, less what is new.
+impl v0_1::snapshot::HostView for HostState {
+    fn settings(&mut self, view: Resource<View>, port: u32) -> String {
+        snapshot::HostView::settings(self, view, port)
+    }
+
+    fn service_name(&mut self, view: Resource<View>, port: u32) -> String {
+        snapshot::HostView::service_name(self, view, port)
+    }
+
+    fn port_name(&mut self, view: Resource<View>, port: u32) -> String {
+        snapshot::HostView::port_name(self, view, port)
+    }
+
+    fn endpoint_address(&mut self, view: Resource<View>, port: u32, endpoint: u32) -> String {
+        snapshot::HostView::endpoint_address(self, view, port, endpoint)
+    }
+
+    fn endpoint_node(&mut self, view: Resource<View>, port: u32, endpoint: u32) -> String {
+        snapshot::HostView::endpoint_node(self, view, port, endpoint)
+    }
+
+    fn endpoint_zone(&mut self, view: Resource<View>, port: u32, endpoint: u32) -> String {
+        snapshot::HostView::endpoint_zone(self, view, port, endpoint)
+    }
+
+    fn node_name(&mut self, view: Resource<View>) -> String {
+        snapshot::HostView::node_name(self, view)
+    }
+
+    fn node_zone(&mut self, view: Resource<View>) -> String {
+        snapshot::HostView::node_zone(self, view)
+    }
+
+    fn drop(&mut self, view: Resource<View>) -> wasmtime::Result<()> {
+        snapshot::HostView::drop(self, view)
+    }
+}
+
+impl v0_1::snapshot::Host for HostState {}
+
+impl v0_1::types::Host for HostState {}
+
+impl v0_1::log::Host for HostState {
+    fn enabled(&mut self, level: v0_1::log::Level) -> bool {
+        log::Host::enabled(self, level.into())
+    }
+
+    fn write(&mut self, level: v0_1::log::Level, message: String) {
+        log::Host::write(self, level.into(), message);
+    }
+}
+
+impl From<v0_1::log::Level> for Level {
+    fn from(level: v0_1::log::Level) -> Self {
+        match level {
+            v0_1::log::Level::Debug => Self::Debug,
+            v0_1::log::Level::Info => Self::Info,
+            v0_1::log::Level::Warn => Self::Warn,
+            v0_1::log::Level::Error => Self::Error,
+        }
+    }
+}
 
 impl log::Host for HostState {
     fn enabled(&mut self, level: Level) -> bool {

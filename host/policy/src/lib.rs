@@ -6,6 +6,8 @@
 //! policies, else uniform random over ready endpoints.
 #![forbid(unsafe_code)]
 
+mod about;
+mod again;
 mod answer;
 mod artifact;
 mod bindings;
@@ -21,6 +23,7 @@ mod limits;
 mod slots;
 mod subject;
 
+pub use about::{About, Inputs, SettingProblem};
 pub use artifact::Artifact;
 pub use catalog::{BUILT_IN, Catalog, CatalogError, UnknownPolicy};
 pub use compiled::{Digest, LoadError, Policy, Role};

@@ -1,9 +1,11 @@
 //! What is decided: ports, with all a policy may look up about them.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use weir_model::{Conditions, NameId, Names, NodeIdentity, ObjectKey, Port, Service, Store, TrafficPolicy};
+use weir_model::{Conditions, Load, NameId, Names, NodeIdentity, ObjectKey, Port, Service, Store, TrafficPolicy};
 
+use crate::again::Present;
 use crate::catalog::Pair;
 
 /// One port to decide.
@@ -21,10 +23,22 @@ pub(crate) struct Subject {
     pub(crate) affinity_seconds: u32,
     /// Its [`fingerprint`].
     pub(crate) input: u64,
+    /// What its policies asked for besides.
+    pub(crate) extras: Option<Box<Extras>>,
+}
+
+/// Inputs that only those get who ask for them, for the endpoints of a port in their order; empty where nobody asked.
+#[derive(Debug, Default)]
+pub(crate) struct Extras {
+    pub(crate) loads: Vec<Load>,
+    pub(crate) ages: Vec<u32>,
+    pub(crate) pods: Vec<Box<str>>,
+    pub(crate) annotations: BTreeMap<String, String>,
 }
 
 impl Subject {
-    pub(crate) fn new(service: &Service, pair: Pair, port: Port, input: u64) -> Self {
+    pub(crate) fn new(store: &Store, service: &Service, pair: Pair, port: Port, input: u64, present: &mut Present<'_>) -> Self {
+        let extras = extras(store, service, &pair, &port, present);
         let settings = |has| if has { service.policy_settings } else { NameId::default() };
         Self {
             service: service.key.clone(),
@@ -37,6 +51,7 @@ impl Subject {
             affinity_seconds: service.affinity_seconds,
             port,
             input,
+            extras,
         }
     }
 
@@ -46,24 +61,66 @@ impl Subject {
     }
 }
 
+fn extras(
+    store: &Store,
+    service: &Service,
+    pair: &Pair,
+    port: &Port,
+    present: &mut Present<'_>,
+) -> Option<Box<Extras>> {
+    let wanted = pair.inputs();
+    if !(wanted.loads || wanted.ages || wanted.pods || wanted.annotations) {
+        return None;
+    }
+    let mut extras = Extras::default();
+    if wanted.loads {
+        let load = |endpoint: &weir_model::Endpoint| {
+            present.loads.load(port.key.protocol, endpoint.address, endpoint.port)
+        };
+        extras.loads = port.endpoints.iter().map(load).collect();
+    }
+    if wanted.ages {
+        extras.ages = present.ages.of(port, present.now);
+    }
+    if wanted.pods {
+        extras.pods = store.pods(port);
+    }
+    if wanted.annotations {
+        extras.annotations = service.annotations.clone();
+    }
+    Some(Box::new(extras))
+}
+
 /// Ports that are decided together, and the names behind their numbers.
 #[derive(Debug)]
 pub(crate) struct Subjects {
     pub(crate) list: Vec<Subject>,
     pub(crate) names: Arc<Names>,
     pub(crate) node: NodeIdentity,
+    /// The number of this node's zone; 0 when unknown.
+    pub(crate) zone: NameId,
 }
 
 impl Subjects {
     /// None yet.
     pub(crate) fn new(store: &Store) -> Self {
-        Self { list: Vec::new(), names: store.names().clone(), node: store.node().clone() }
+        let (names, node) = (store.names().clone(), store.node().clone());
+        let zone = names.find(&node.zone).unwrap_or_default();
+        Self { list: Vec::new(), names, node, zone }
+    }
+
+    /// None, of no cluster.
+    pub(crate) fn none() -> Self {
+        Self { list: Vec::new(), names: Arc::default(), node: NodeIdentity::default(), zone: NameId::default() }
     }
 }
 
 /// A hash of everything the answer for a port can depend on, the policies included. Not for enemies: it only
 /// saves calls, and a collision would repeat the port's own last answer.
-pub(crate) fn fingerprint(service: &Service, pair: &Pair, port: &Port) -> u64 {
+///
+/// What changes while the cluster does not, loads and ages, is left out: where a policy asks for those, nothing is
+/// saved.
+pub(crate) fn fingerprint(store: &Store, service: &Service, pair: &Pair, port: &Port) -> u64 {
     let mut hash = Mix(0x9e37_79b9_7f4a_7c15);
     hash.eat(pair.traffic.version());
     hash.eat(pair.balancer.version());
@@ -89,6 +146,13 @@ pub(crate) fn fingerprint(service: &Service, pair: &Pair, port: &Port) -> u64 {
         hash.eat(u64::from(endpoint.node.0) << 32 | u64::from(endpoint.zone.0));
     }
     hash.eat(port.endpoints.len() as u64);
+    let wanted = pair.inputs();
+    if wanted.pods {
+        store.pods(port).iter().for_each(|pod| hash.eat_text(pod));
+    }
+    if wanted.annotations {
+        service.annotations.iter().flat_map(|(name, value)| [name, value]).for_each(|text| hash.eat_text(text));
+    }
     hash.0
 }
 
@@ -96,6 +160,13 @@ pub(crate) fn fingerprint(service: &Service, pair: &Pair, port: &Port) -> u64 {
 struct Mix(u64);
 
 impl Mix {
+    fn eat_text(&mut self, text: &str) {
+        self.eat(text.len() as u64);
+        for bytes in text.as_bytes().chunks(8) {
+            self.eat(bytes.iter().fold(0, |word, byte| word << 8 | u64::from(*byte)));
+        }
+    }
+
     fn eat(&mut self, value: u64) {
         let product = u128::from(self.0 ^ value).wrapping_mul(0xd6e8_feb8_6659_fd93_a076_1d64_78bd_642f);
         self.0 =

@@ -33,6 +33,7 @@ fn slice(service: &str, endpoints: &[(u8, bool, Conditions)]) -> SliceSpec {
         hint_zones: Vec::new(),
         hint_nodes: Vec::new(),
         weight: 1,
+        pod: None,
     };
     SliceSpec {
         key: key(&format!("{service}-1")),

@@ -85,6 +85,7 @@ fn endpoint() -> impl Strategy<Value = EndpointSpec> {
         hint_zones: zones.into_iter().map(str::to_owned).collect(),
         hint_nodes: nodes.into_iter().map(str::to_owned).collect(),
         weight: 1,
+        pod: None,
     })
 }
 

@@ -60,6 +60,7 @@ impl Bench {
             hint_zones: Vec::new(),
             hint_nodes: Vec::new(),
             weight: 1,
+            pod: None,
         };
         self.store.apply(Event::Slice(SliceSpec {
             key: key(&format!("{name}-1")),

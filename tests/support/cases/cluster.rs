@@ -227,6 +227,7 @@ impl ServiceCase {
             affinity_seconds: self.client_ip_affinity_seconds,
             policy: None,
             policy_settings: None,
+            annotations: std::collections::BTreeMap::new(),
         })
     }
 }
@@ -268,6 +269,7 @@ impl EndpointCase {
             hint_zones: self.for_zones.clone(),
             hint_nodes: self.for_nodes.clone(),
             weight: 1,
+            pod: None,
         }
     }
 }

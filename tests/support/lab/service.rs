@@ -190,6 +190,7 @@ impl Service {
             hint_zones: Vec::new(),
             hint_nodes: Vec::new(),
             weight,
+            pod: None,
         };
         SliceSpec {
             key: key(&format!("{}-{family:?}-{weight}", self.spec.key.name).to_lowercase()),

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use weir_model::{Names, Ring, TrafficPolicy};
+use weir_model::{Load, Names, TrafficPolicy};
 
 use super::{Progress, failure};
-use crate::answer::{self, Eligible};
+use crate::answer::{self, Eligible, Spread};
 use crate::bindings::exports::weir::policy::{balancer, traffic_policy};
 use crate::bindings::weir::policy::types;
 use crate::call::{Instance, Problem};
@@ -139,15 +139,13 @@ pub(super) fn traffic<'a>(
             members.len(),
             || Instance::start(policy, subjects.clone(), None),
             |instance, range| {
-                let mut endpoints = Vec::with_capacity(range.clone().map(|at| subject(at).port.endpoints.len()).sum());
+                let total = range.clone().map(|at| subject(at).port.endpoints.len()).sum();
+                let mut endpoints = columns(subjects, policy, total);
                 let mut ports = Vec::with_capacity(range.len());
                 for at in range {
-                    let first = number(endpoints.len());
+                    let first = number(endpoints.ids.len());
                     let port = subject(at);
-                    endpoints.extend(port.port.endpoints.iter().map(|endpoint| traffic_policy::Endpoint {
-                        id: endpoint.id,
-                        conditions: conditions(endpoint.conditions),
-                    }));
+                    fill(&mut endpoints, policy, port, 0..number(port.port.endpoints.len()));
                     ports.push(traffic_policy::Port {
                         id: number(asked[members[at]]),
                         number: port.port.spec.port,
@@ -176,6 +174,44 @@ pub(super) fn traffic<'a>(
     }
 }
 
+/// Columns for so many endpoints, none of them in yet.
+fn columns(subjects: &Subjects, policy: &Policy, total: usize) -> types::Columns {
+    let wanted = policy.inputs();
+    let room = |wanted: bool| if wanted { total } else { 0 };
+    types::Columns {
+        ids: Vec::with_capacity(total),
+        conditions: Vec::with_capacity(total),
+        weights: Vec::with_capacity(total),
+        zones: Vec::with_capacity(room(wanted.zones)),
+        loads: Vec::with_capacity(room(wanted.loads)),
+        ages: Vec::with_capacity(room(wanted.ages)),
+        here: if wanted.zones { subjects.zone.0 } else { 0 },
+    }
+}
+
+/// Adds the endpoints at `places` in the list of `subject`, with what `policy` wants to see of them.
+fn fill(columns: &mut types::Columns, policy: &Policy, subject: &Subject, places: impl Iterator<Item = u32> + Clone) {
+    let endpoints = || places.clone().map(|at| &subject.port.endpoints[at as usize]);
+    columns.ids.extend(endpoints().map(|endpoint| endpoint.id));
+    columns.conditions.extend(endpoints().map(|endpoint| conditions(endpoint.conditions)));
+    columns.weights.extend(endpoints().map(|endpoint| endpoint.weight));
+    let wanted = policy.inputs();
+    if wanted.zones {
+        columns.zones.extend(endpoints().map(|endpoint| endpoint.zone.0));
+    }
+    let Some(extras) = &subject.extras else { return };
+    if wanted.loads {
+        columns.loads.extend(places.clone().map(|at| load(extras.loads[at as usize])));
+    }
+    if wanted.ages {
+        columns.ages.extend(places.map(|at| extras.ages[at as usize]));
+    }
+}
+
+fn load(Load { active, begun, per_minute }: Load) -> types::Load {
+    types::Load { active, begun, per_minute }
+}
+
 /// The contract's flags are the model's, bit by bit.
 fn conditions(conditions: weir_model::Conditions) -> types::Conditions {
     use weir_model::Conditions as C;
@@ -200,7 +236,7 @@ fn conditions(conditions: weir_model::Conditions) -> types::Conditions {
 }
 
 /// The cluster and the local ring of a subject, where it has them.
-pub(super) type Rings = [Option<Ring>; 2];
+pub(super) type Rings = [Option<Spread>; 2];
 
 /// Asks `policy_of` each subject in `asked` how connections spread over its `eligible` lists. The answer is in the
 /// order of `asked`; `None` where nobody is known to be eligible, and where the policy failed for one of the lists,
@@ -235,28 +271,28 @@ pub(super) fn rings<'a>(
             || Instance::start(policy, subjects.clone(), Some(eligible.clone())),
             |instance, range| {
                 let total = range.clone().map(|at| list(at).len()).sum();
-                let (mut ids, mut weights) = (Vec::with_capacity(total), Vec::with_capacity(total));
+                let mut members = columns(subjects, policy, total);
                 let mut asked = Vec::with_capacity(range.len());
                 for at in range {
                     let (port, list) = (subject(at), list(at));
                     asked.push(balancer::Ring {
                         id: id(at),
+                        number: port.port.spec.port,
                         protocol: protocol(port.port.key.protocol),
+                        local: id(at) % 2 == 1,
                         affinity_seconds: port.affinity_seconds,
-                        first: number(ids.len()),
+                        first: number(members.ids.len()),
                         count: number(list.len()),
                     });
-                    let endpoints = || list.iter().map(|at| &port.port.endpoints[*at as usize]);
-                    ids.extend(endpoints().map(|endpoint| endpoint.id));
-                    weights.extend(endpoints().map(|endpoint| endpoint.weight));
+                    fill(&mut members, policy, port, list.iter().copied());
                 }
-                instance.balance(&asked, &ids, &weights)
+                instance.balance(&asked, &members)
             },
             progress,
         );
         for (at, answer) in answers.into_iter().enumerate() {
             let checked = answer.and_then(|answer| {
-                answer::ring(id(at), list(at), answer).map_err(|why| Problem::new(FailureReason::InvalidAnswer, why))
+                answer::spread(id(at), list(at), answer).map_err(|why| Problem::new(FailureReason::InvalidAnswer, why))
             });
             let (place, which) = wanted[members[at]];
             match checked {

@@ -1,6 +1,6 @@
 //! Services.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -65,6 +65,7 @@ pub fn service(
         affinity_seconds: affinity_seconds(spec)?,
         policy: policy(&object.metadata),
         policy_settings: policy_settings(&object.metadata, warnings),
+        annotations: annotations(&object.metadata),
     }))
 }
 
@@ -243,6 +244,17 @@ fn affinity_seconds(spec: &Spec) -> Result<u32, FieldProblem> {
 
 fn policy(meta: &ObjectMeta) -> Option<String> {
     meta::annotation(meta, meta::ANNOTATION_POLICY).map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned)
+}
+
+/// Annotations a policy may ask for, under these prefixes; Weir's own that it reads itself are not among them.
+fn annotations(meta: &ObjectMeta) -> BTreeMap<String, String> {
+    const FOR_POLICIES: [&str; 3] = ["weir.proxy/", "service.cilium.io/", "kube-router.io/"];
+    let taken = |name: &str| {
+        FOR_POLICIES.iter().any(|prefix| name.starts_with(prefix))
+            && ![meta::ANNOTATION_POLICY, meta::ANNOTATION_POLICY_SETTINGS].contains(&name)
+    };
+    let all = meta.annotations.iter().flatten().filter(|(name, _)| taken(name));
+    all.map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
 /// The settings as they stand. A Service whose settings are no JSON is better served without them than not at

@@ -11,6 +11,9 @@ use super::{Converted, FieldProblem, address, meta};
 /// `getLastChangeTriggerTime`).
 const ANNOTATION_TRIGGERED: &str = "endpoints.kubernetes.io/last-change-trigger-time";
 
+/// Cilium's annotation for the same as [`meta::ANNOTATION_WEIGHT`], honoured where that one is missing.
+const ANNOTATION_CILIUM_WEIGHT: &str = "service.cilium.io/weight";
+
 /// Milliseconds since 1970 of a time as RFC 3339 has it. Only a metric hangs on it, so nothing else is no problem.
 fn milliseconds(text: &str) -> Option<i64> {
     text.parse::<Timestamp>().ok().map(Timestamp::as_millisecond)
@@ -95,7 +98,14 @@ fn endpoint(at: usize, entry: &Endpoint, family: Family, weight: u32) -> Result<
             .map(|node| node.name.clone())
             .collect(),
         weight,
+        pod: pod(entry),
     })
+}
+
+/// The pod behind an endpoint.
+fn pod(entry: &Endpoint) -> Option<String> {
+    let target = entry.target_ref.as_ref()?;
+    (target.kind.as_deref() == Some("Pod")).then(|| target.name.clone()).flatten().filter(|name| !name.is_empty())
 }
 
 /// Unset: ready, serving, not terminating (kube-proxy: `newEndpointSliceInfo`).
@@ -115,10 +125,13 @@ fn conditions(entry: &Endpoint) -> Conditions {
 }
 
 fn weight(object: &EndpointSlice, warnings: &mut Vec<FieldProblem>) -> u32 {
-    let Some(text) = meta::annotation(&object.metadata, meta::ANNOTATION_WEIGHT) else { return 1 };
+    let named = |name| meta::annotation(&object.metadata, name).map(|text| (name, text));
+    let Some((name, text)) = named(meta::ANNOTATION_WEIGHT).or_else(|| named(ANNOTATION_CILIUM_WEIGHT)) else {
+        return 1;
+    };
     text.trim().parse::<u16>().map_or_else(
         |_| {
-            let field = meta::annotation_field(meta::ANNOTATION_WEIGHT);
+            let field = meta::annotation_field(name);
             warnings.push(FieldProblem::new(field, format!("{text:?} is not in 0 to 65535; the weight is 1")));
             1
         },

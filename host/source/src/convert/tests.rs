@@ -295,6 +295,7 @@ fn what_a_plain_slice_means() {
         hint_zones: Vec::new(),
         hint_nodes: Vec::new(),
         weight: 1,
+        pod: None,
     };
     assert_eq!(spec.endpoints, [endpoint("10.1.0.1"), endpoint("10.1.0.3")], "first address only");
     assert_eq!(

@@ -66,6 +66,7 @@ impl Cluster {
             hint_zones: Vec::new(),
             hint_nodes: Vec::new(),
             weight: 1,
+            pod: None,
         };
         self.store.apply(Event::Slice(SliceSpec {
             key: key("dns-1"),
