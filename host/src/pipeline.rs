@@ -381,6 +381,7 @@ impl News {
             sum.asked += stats.asked;
             sum.fuel += stats.fuel;
             sum.time += stats.time;
+            sum.memory = sum.memory.max(stats.memory);
         }
         for (_, decision) in &decisions.ports {
             let stand_in = match decision.origin {

@@ -86,11 +86,16 @@ pub struct Stats {
     pub fuel: u64,
     /// Time it took.
     pub time: Duration,
+    /// The most memory one call had, in bytes.
+    pub memory: u64,
 }
 
 impl fmt::Debug for Decider {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Decider").field("catalog", &self.catalog).field("remembered", &self.remembered).finish_non_exhaustive()
+        f.debug_struct("Decider")
+            .field("catalog", &self.catalog)
+            .field("remembered", &self.remembered)
+            .finish_non_exhaustive()
     }
 }
 

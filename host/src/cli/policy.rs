@@ -60,6 +60,9 @@ pub(crate) struct SceneArgs {
     /// Its zone [default: that of its Node object].
     #[arg(long, value_name = "NAME", default_value = "")]
     pub(crate) zone: String,
+    /// Only the Services that ask for the policy of this name; their settings are for this one.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<String>,
     /// Only this Service; may be given more than once.
     #[arg(long = "service", value_name = "NAMESPACE/NAME")]
     pub(crate) services: Vec<String>,

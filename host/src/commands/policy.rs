@@ -24,6 +24,14 @@ use crate::cli::policy::PolicyCommand;
 /// Largest file that is read as a component: the limit of components themselves counts only once it is unpacked.
 const MAX_FILE_BYTES: u64 = 64 << 20;
 
+/// How the name of a built-in policy begins here: the name itself is taken.
+const BUILT_IN_PREFIX: &str = "built-in ";
+
+/// `1 call`, `2 calls`.
+fn count(number: usize, what: &str) -> String {
+    if number == 1 { format!("1 {what}") } else { format!("{number} {what}s") }
+}
+
 /// Runs one command of the workshop.
 pub(crate) fn run(command: &PolicyCommand) -> anyhow::Result<()> {
     match command {
@@ -44,10 +52,11 @@ fn artifact(file: &Path, settings: &str) -> anyhow::Result<Artifact> {
     let name = file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let built_in = |name: &str| BUILT_IN.iter().find(|(built_in, _)| *built_in == name);
     let settings = settings.trim().to_owned();
-    if !file.exists() && file.components().count() == 1
+    if !file.exists()
+        && file.components().count() == 1
         && let Some((name, component)) = built_in(&name)
     {
-        let name = format!("built-in {name}");
+        let name = format!("{BUILT_IN_PREFIX}{name}");
         return Ok(Artifact { name, component: component.to_vec(), settings, ..Artifact::default() });
     }
     let shown = || format!("policy {}", file.display());

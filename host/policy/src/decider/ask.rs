@@ -72,6 +72,7 @@ fn run<'p, A>(
         stats.asked += range.len() as u64;
         stats.fuel += instance.cost.fuel;
         stats.time += instance.cost.time;
+        stats.memory = stats.memory.max(instance.cost.memory);
         match answer {
             Ok(given) if given.len() != range.len() => {
                 let message = format!("it gave {} answers to {} questions", given.len(), range.len());

@@ -33,6 +33,8 @@ struct Report {
     fuel_per_endpoint: f64,
     /// Of the calls' allowance.
     fuel_per_cent: f64,
+    /// The most memory a call had, in bytes.
+    memory: u64,
 }
 
 /// Measures a policy on made-up Services.
@@ -52,7 +54,11 @@ pub(super) fn run(args: &BenchArgs) -> anyhow::Result<()> {
         best = best.into_iter().chain([verdicts.stats]).min_by_key(|stats| stats.time);
     }
     let best = best.unwrap_or_default();
-    anyhow::ensure!(best.calls > 0, "policy {} was never asked: without endpoints there is nothing to balance", policy.name());
+    anyhow::ensure!(
+        best.calls > 0,
+        "policy {} was never asked: without endpoints there is nothing to balance",
+        policy.name()
+    );
     let endpoints = f64::from(args.services) * f64::from(args.endpoints);
     let limits = workshop.engine.limits();
     let allowance = best.calls * limits.fuel
@@ -73,6 +79,7 @@ pub(super) fn run(args: &BenchArgs) -> anyhow::Result<()> {
         fuel_per_call: best.fuel / best.calls,
         fuel_per_endpoint: float(best.fuel / 1_000) * 1e3 / endpoints.max(1.0),
         fuel_per_cent: 100.0 * float(best.fuel / 1_000) / float(allowance / 1_000),
+        memory: best.memory,
     };
     match args.output {
         OutputFormat::Json => println!("{}", serde_json::to_string_pretty(&report)?),
@@ -87,11 +94,15 @@ fn table(report: &Report) -> Table {
     row("digest", format!("sha256:{}", report.digest));
     row("size", bytes(report.size as u64));
     row("compiled in", format!("{:.1} ms", report.compile_millis));
-    row("asked about", format!("{} Services with {} endpoints each, in {} calls", report.services, report.endpoints, report.calls));
+    row(
+        "asked about",
+        format!("{} Services with {} endpoints each (calls: {})", report.services, report.endpoints, report.calls),
+    );
     row("time a call", format!("{:.1} µs (best of {} rounds)", report.call_micros, report.rounds));
     row("time an endpoint", format!("{:.0} ns", report.endpoint_nanos));
     row("fuel a call", report.fuel_per_call.to_string());
     row("fuel an endpoint", format!("{:.0}", report.fuel_per_endpoint));
     row("of its fuel", format!("{:.2} %", report.fuel_per_cent));
+    row("peak memory", bytes(report.memory));
     table
 }

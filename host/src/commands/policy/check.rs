@@ -77,11 +77,9 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<()> {
             }
         }
     }
-    match findings.errors() {
-        0 => Ok(()),
-        1 => anyhow::bail!("policy {} fails a check", artifact.name),
-        errors => anyhow::bail!("policy {} fails {errors} checks", artifact.name),
-    }
+    let errors = findings.errors();
+    anyhow::ensure!(errors == 0, "policy {} fails {}", artifact.name, super::count(errors, "check"));
+    Ok(())
 }
 
 /// What the bytes tell. Returns whether there is something to load.
@@ -100,7 +98,8 @@ fn look(workshop: &Workshop, artifact: &Artifact, findings: &mut Findings) -> bo
     findings.tell(Level::Ok, "digest", format!("sha256:{}", seen.digest));
     if seen.packed_size > CONFIG_MAP_BYTES {
         let advice = if seen.packing == Packing::Plain { "pack it with `zstd -19`, or bring" } else { "bring" };
-        let text = format!("{}{packed}: no ConfigMap holds that (1 MiB); {advice} it another way", bytes(seen.size as u64));
+        let text =
+            format!("{}{packed}: no ConfigMap holds that (1 MiB); {advice} it another way", bytes(seen.size as u64));
         findings.tell(Level::Warning, "size", text);
     } else {
         findings.tell(Level::Ok, "size", format!("{}{packed}; fits a ConfigMap", bytes(seen.size as u64)));
@@ -124,11 +123,20 @@ fn load(workshop: &Workshop, artifact: &Artifact, findings: &mut Findings) -> Op
         }
     };
     findings.tell(Level::Ok, "compile", format!("compiled and started in {:.0?}", start.elapsed()));
+    match policy.about() {
+        Some(about) => findings.tell(Level::Ok, "about", super::inspect::label(about)),
+        None => findings.tell(Level::Ok, "about", "nothing: a policy of contract 0.1 cannot say what it is"),
+    }
     let roles = [Role::TrafficPolicy, Role::Balancer].into_iter().filter(|role| policy.plays(*role));
     findings.tell(Level::Ok, "roles", roles.map(|role| role.to_string()).collect::<Vec<_>>().join(" and "));
-    if !policy.settings().is_empty() {
-        findings.tell(Level::Ok, "settings", "they are JSON");
-    }
+    findings.tell(Level::Ok, "contract", format!("weir:policy {}", policy.contract()));
+    let taken = match (policy.settings(), policy.about()) {
+        ("", Some(_)) => "it works without",
+        ("", None) => "none were given",
+        (_, Some(_)) => "it takes them",
+        (_, None) => "they are JSON; whether it takes them shows when it decides",
+    };
+    findings.tell(Level::Ok, "settings", taken);
     Some(policy)
 }
 
@@ -143,13 +151,21 @@ fn behaviour(workshop: &Workshop, policy: &Policy, findings: &mut Findings) {
         findings.tell(Level::Ok, "answers", format!("good ones for {ports} ports with {endpoints} endpoints"));
     }
     for ((reason, message), (count, example)) in failed {
-        findings.tell(Level::Error, reason, format!("no answer for {count} of {ports} ports, such as {example}: {message}"));
+        findings.tell(
+            Level::Error,
+            reason,
+            format!("no answer for {count} of {ports} ports, such as {example}: {message}"),
+        );
     }
     let limits = workshop.engine.limits();
     let allowed = first.stats.calls * limits.fuel + limits.fuel_per_endpoint * (first.stats.asked + endpoints as u64);
     let share = first.stats.fuel.saturating_mul(100) / allowed.max(1);
-    let text = format!("{} of the {allowed} units that {} calls may use ({share} %)", first.stats.fuel, first.stats.calls);
+    let calls = super::count(usize::try_from(first.stats.calls).unwrap_or(usize::MAX), "call");
+    let text = format!("{} of the {allowed} units that {calls} may use ({share} %)", first.stats.fuel);
     findings.tell(if share < HUNGRY { Level::Ok } else { Level::Warning }, "fuel", text);
+    let (memory, allowed) = (first.stats.memory, limits.memory as u64);
+    let text = format!("{} of the {} a call may have", bytes(memory), bytes(allowed));
+    findings.tell(if memory * 100 < allowed * HUNGRY { Level::Ok } else { Level::Warning }, "memory", text);
     match difference(&first.ports, &ask().ports) {
         None => findings.tell(Level::Ok, "determinism", "equal input in a fresh instance gives the equal answer"),
         Some(what) => findings.tell(Level::Error, "determinism", format!("equal input gives another answer: {what}")),
@@ -167,7 +183,11 @@ fn behaviour(workshop: &Workshop, policy: &Policy, findings: &mut Findings) {
     match difference(&first.ports, &one_by_one) {
         None => findings.tell(Level::Ok, "batches", "a port gets the same answer alone as among others"),
         Some(what) => {
-            findings.tell(Level::Error, "batches", format!("a port gets another answer alone than among others: {what}"));
+            findings.tell(
+                Level::Error,
+                "batches",
+                format!("a port gets another answer alone than among others: {what}"),
+            );
         }
     }
 }

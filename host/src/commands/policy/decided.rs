@@ -72,7 +72,10 @@ pub(super) struct Verdicts {
 /// Asks `decider` about all of `scene` in one batch; the costs are those of `policy`.
 pub(super) fn decide(decider: &mut Decider, scene: &Scene, policy: &str) -> Verdicts {
     let decisions = decider.decide(&scene.store, &scene.services);
-    Verdicts { stats: decisions.stats.get(policy).copied().unwrap_or_default(), ports: in_words(&scene.store, &decisions) }
+    Verdicts {
+        stats: decisions.stats.get(policy).copied().unwrap_or_default(),
+        ports: in_words(&scene.store, &decisions),
+    }
 }
 
 /// Decisions in words, in order of Service, port and family.
@@ -82,9 +85,10 @@ pub(super) fn in_words(store: &Store, decisions: &Decisions) -> Vec<Decided> {
         .iter()
         .filter_map(|(key, decision)| {
             let mut decided = port(store, key, decision)?;
-            let own = decisions.failures.iter().filter(|failure| {
-                *failure.port == *decided.port && failure.service.to_string() == decided.service
-            });
+            let own = decisions
+                .failures
+                .iter()
+                .filter(|failure| *failure.port == *decided.port && failure.service.to_string() == decided.service);
             decided.failures = own.map(Failed::of).collect();
             decided.failures.dedup();
             Some(decided)

@@ -58,12 +58,8 @@ pub(super) fn run(args: &DiffArgs) -> anyhow::Result<()> {
                 change.differences.iter().for_each(|difference| println!("  {difference}"));
             }
             let services: BTreeSet<&str> = report.changed.iter().map(|change| &*change.service).collect();
-            println!(
-                "\n{} of {} ports would change, of {} Services",
-                report.changed.len(),
-                report.ports,
-                services.len()
-            );
+            let (changed, services) = (report.changed.len(), super::count(services.len(), "Service"));
+            println!("\n{changed} of {} would change, of {services}", super::count(report.ports, "port"));
         }
     }
     Ok(())
@@ -107,12 +103,18 @@ pub(super) fn differences(old: &Decided, new: &Decided) -> Vec<String> {
             (None, None) => {}
         }
     }
-    told.extend(old.failures.iter().filter(|failure| !new.failures.contains(failure)).map(|failure| {
-        format!("{} does not fail any more ({})", failure.policy, failure.reason)
-    }));
-    told.extend(new.failures.iter().filter(|failure| !old.failures.contains(failure)).map(|failure| {
-        format!("{} fails ({}): {}", failure.policy, failure.reason, failure.message)
-    }));
+    told.extend(
+        old.failures
+            .iter()
+            .filter(|failure| !new.failures.contains(failure))
+            .map(|failure| format!("{} does not fail any more ({})", failure.policy, failure.reason)),
+    );
+    told.extend(
+        new.failures
+            .iter()
+            .filter(|failure| !old.failures.contains(failure))
+            .map(|failure| format!("{} fails ({}): {}", failure.policy, failure.reason, failure.message)),
+    );
     told
 }
 
@@ -124,10 +126,12 @@ fn list_differences(name: &str, old: &Spread, new: &Spread) -> Vec<String> {
     if old.affinity_seconds != new.affinity_seconds {
         told.push(format!("{name} list: affinity {} s → {} s", old.affinity_seconds, new.affinity_seconds));
     }
-    let both: BTreeMap<&String, (Option<f64>, Option<f64>)> =
-        old.shares.keys().chain(new.shares.keys())
-            .map(|endpoint| (endpoint, (old.shares.get(endpoint).copied(), new.shares.get(endpoint).copied())))
-            .collect();
+    let both: BTreeMap<&String, (Option<f64>, Option<f64>)> = old
+        .shares
+        .keys()
+        .chain(new.shares.keys())
+        .map(|endpoint| (endpoint, (old.shares.get(endpoint).copied(), new.shares.get(endpoint).copied())))
+        .collect();
     for (endpoint, shares) in both {
         match shares {
             (Some(was), Some(is)) if percent(was) != percent(is) => {

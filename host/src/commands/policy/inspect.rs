@@ -1,7 +1,7 @@
 //! `weir policy inspect`.
 
 use serde::Serialize;
-use weir_policy::{Inspection, Kind, Limits};
+use weir_policy::{About, Engine, Inspection, Kind, Limits, Policy};
 
 use super::artifact;
 use super::table::bytes;
@@ -21,12 +21,60 @@ struct Report {
     imports: Vec<String>,
     exports: Vec<String>,
     producers: Vec<String>,
+    /// What it says of itself; absent where it cannot be asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    about: Option<Label>,
+    /// Why it cannot be asked; absent where it can.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refused: Option<String>,
 }
 
-/// Shows what a component is, by its bytes alone.
+/// What a policy says of itself.
+#[derive(Serialize)]
+struct Label {
+    contract: &'static str,
+    #[serde(flatten)]
+    said: Option<Said>,
+}
+
+/// The words of its `about`; a policy of contract 0.1 has none.
+#[derive(Serialize)]
+struct Said {
+    name: String,
+    version: String,
+    summary: String,
+    licence: String,
+    inputs: Vec<&'static str>,
+}
+
+impl Label {
+    fn of(policy: &Policy) -> Self {
+        let said = policy.about().map(|about| Said {
+            name: about.name.clone(),
+            version: about.version.clone(),
+            summary: about.summary.clone(),
+            licence: about.licence.clone(),
+            inputs: about.inputs.names(),
+        });
+        Self { contract: policy.contract(), said }
+    }
+}
+
+/// A policy's own words, in a line.
+pub(super) fn label(about: &About) -> String {
+    let About { name, version, summary, licence, inputs } = about;
+    let licence = if licence.is_empty() { "no licence told" } else { licence };
+    let inputs = inputs.names();
+    let inputs = if inputs.is_empty() { "nothing besides".to_owned() } else { inputs.join(", ") };
+    format!("{name} {version} ({licence}): {summary} Asks for {inputs}.")
+}
+
+/// Shows what a component is by its bytes, and what it says of itself where Weir would take it.
 pub(super) fn run(args: &InspectArgs) -> anyhow::Result<()> {
     let artifact = artifact(&args.file, "")?;
     let seen = Inspection::of(&artifact, Limits::default().component)?;
+    let engine = Engine::new(Limits::default())?;
+    let loaded = Policy::from_artifact(&engine, &artifact, &[]);
     let producer = |producer: &weir_policy::Producer| {
         format!("{} {} {}", producer.field, producer.name, producer.version).trim_end().to_owned()
     };
@@ -40,10 +88,21 @@ pub(super) fn run(args: &InspectArgs) -> anyhow::Result<()> {
         imports: seen.imports.clone(),
         exports: seen.exports.clone(),
         producers: seen.producers.iter().map(producer).collect(),
+        about: loaded.as_ref().ok().map(Label::of),
+        refused: loaded.as_ref().err().map(ToString::to_string),
     };
     match args.output {
         OutputFormat::Json => println!("{}", serde_json::to_string_pretty(&report)?),
-        OutputFormat::Text => text(&report, &seen),
+        OutputFormat::Text => {
+            text(&report, &seen);
+            match &loaded {
+                Ok(policy) => {
+                    println!("contract   weir:policy {}", policy.contract());
+                    policy.about().iter().for_each(|about| println!("about      {}", label(about)));
+                }
+                Err(error) => println!("refused    {error}"),
+            }
+        }
     }
     Ok(())
 }
@@ -61,6 +120,6 @@ fn text(report: &Report, seen: &Inspection) {
         }
     }
     if seen.kind == Kind::CoreModule {
-        println!("\na core module is no policy yet: `wasm-tools component new` makes it a component");
+        println!("advice     `weir policy component` makes a policy of a core module that was built for the contract");
     }
 }

@@ -43,7 +43,9 @@ fn files(language: Language) -> impl Iterator<Item = File> {
 pub(super) fn run(args: &NewArgs) -> anyhow::Result<()> {
     let NewArgs { name, lang, directory } = args;
     if !is_name(name) {
-        bail!("{name:?} cannot be the name of a policy: it begins with a small letter, and holds small letters, digits and hyphens");
+        bail!(
+            "{name:?} cannot be the name of a policy: it begins with a small letter, and holds small letters, digits and hyphens"
+        );
     }
     if BUILT_IN.iter().any(|(built_in, _)| built_in == name) {
         bail!("{name:?} is a built-in policy, whose name cannot be taken");
@@ -64,7 +66,10 @@ pub(super) fn run(args: &NewArgs) -> anyhow::Result<()> {
 /// Whether `name` can be the name of a ConfigMap, a package and a directory.
 fn is_name(name: &str) -> bool {
     let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-    name.starts_with(|c: char| c.is_ascii_lowercase()) && !name.ends_with('-') && name.len() <= 63 && name.chars().all(plain)
+    name.starts_with(|c: char| c.is_ascii_lowercase())
+        && !name.ends_with('-')
+        && name.len() <= 63
+        && name.chars().all(plain)
 }
 
 fn write(path: &Path, text: &str) -> anyhow::Result<()> {

@@ -52,7 +52,8 @@ pub(super) fn table(ports: &[Decided]) -> Table {
             table.row(head.clone().into_iter().chain(["-", "-", "none"].map(str::to_owned)));
         }
         for (at, (name, list)) in lists.into_iter().enumerate() {
-            let sticky = if list.affinity_seconds > 0 { format!(", kept {} s", list.affinity_seconds) } else { String::new() };
+            let sticky =
+                if list.affinity_seconds > 0 { format!(", kept {} s", list.affinity_seconds) } else { String::new() };
             let head = if at == 0 { head.clone() } else { Default::default() };
             let cells = [name.to_owned(), list.index.to_owned(), shares(list) + &sticky];
             table.row(head.into_iter().chain(cells));

@@ -11,6 +11,7 @@ use weir_model::{
 };
 use weir_source::{Loaded, Manifests, Problem, Selection, Severity};
 
+use super::BUILT_IN_PREFIX as BUILT_IN;
 use crate::cli::policy::SceneArgs;
 use crate::config::Config;
 use crate::node;
@@ -34,13 +35,14 @@ impl Scene {
         if paths.is_empty() {
             bail!("name the cluster to decide for: --manifests DIR, or -f FILE");
         }
-        let config = Config {
-            node_name: args.node.clone().unwrap_or_default(),
-            zone: args.zone.clone(),
-            ..Config::default()
-        };
-        let identity = node::identity(&config);
-        let mut scene = Self::load(&paths, &[], identity, policy, |problem| problem.log())?;
+        let config =
+            Config { node_name: args.node.clone().unwrap_or_default(), zone: args.zone.clone(), ..Config::default() };
+        let mut loaded = load(&paths, &[], &node::identity(&config), Problem::log)?;
+        if let Some(name) = &args.name {
+            loaded.services.retain(|service| service.policy.as_ref() == Some(name));
+            loaded.services.iter_mut().for_each(|service| service.policy = Some(policy.to_owned()));
+        }
+        let mut scene = Self::of(loaded, node::identity(&config), policy);
         scene.keep_only(&args.services)?;
         Ok(scene)
     }
@@ -57,20 +59,16 @@ impl Scene {
         policy: &str,
         tell: impl FnMut(&Problem),
     ) -> anyhow::Result<Self> {
-        for path in paths {
-            std::fs::metadata(path).map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))?;
-        }
-        let selection = Selection { node: identity.name.clone(), service_proxy_name: String::new() };
-        let loaded = Manifests::load_with(paths, texts, &selection);
-        // That some kinds are none of our business is no news here.
-        loaded.problems.iter().filter(|problem| problem.severity > Severity::Note).for_each(tell);
+        let loaded = load(paths, texts, &identity, tell)?;
         Ok(Self::of(loaded, identity, policy))
     }
 
     fn of(mut loaded: Loaded, identity: NodeIdentity, policy: &str) -> Self {
+        let plain = policy.strip_prefix(BUILT_IN).unwrap_or(policy);
+        let plain = plain.split_once(".wasm").map_or(plain, |(stem, _)| stem);
         for service in &mut loaded.services {
             // Settings that were meant for another policy are none for this one.
-            if service.policy.as_deref().is_some_and(|named| named != policy) {
+            if service.policy.as_deref().is_some_and(|named| named != policy && named != plain) {
                 service.policy_settings = None;
             }
             service.policy = Some(policy.to_owned());
@@ -123,8 +121,10 @@ impl Scene {
                     }
                     let mut spec = service(number, family, policy);
                     spec.ports[0].protocol = protocol;
-                    spec.ports[0].node_port = if number % 2 == 0 { 30_000 + u16::try_from(number).unwrap_or(0) } else { 0 };
-                    let local = |turn: u32| if number % turn == 1 { TrafficPolicy::Local } else { TrafficPolicy::Cluster };
+                    spec.ports[0].node_port =
+                        if number % 2 == 0 { 30_000 + u16::try_from(number).unwrap_or(0) } else { 0 };
+                    let local =
+                        |turn: u32| if number % turn == 1 { TrafficPolicy::Local } else { TrafficPolicy::Cluster };
                     (spec.internal_policy, spec.external_policy) = (local(5), local(3));
                     spec.affinity_seconds = if at % 3 == 1 { 10_800 } else { 0 };
                     let endpoints = (0..count).map(|n| varied(endpoint_at(family, number * 1_000 + n, n), n, number));
@@ -158,6 +158,22 @@ impl Scene {
     }
 }
 
+fn load(
+    paths: &[PathBuf],
+    texts: &[Text],
+    identity: &NodeIdentity,
+    tell: impl FnMut(&Problem),
+) -> anyhow::Result<Loaded> {
+    for path in paths {
+        std::fs::metadata(path).map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))?;
+    }
+    let selection = Selection { node: identity.name.clone(), service_proxy_name: String::new() };
+    let loaded = Manifests::load_with(paths, texts, &selection);
+    // That some kinds are none of our business is no news here.
+    loaded.problems.iter().filter(|problem| problem.severity > Severity::Note).for_each(tell);
+    Ok(loaded)
+}
+
 fn service(number: u32, family: Family, policy: &str) -> ServiceSpec {
     let address: IpAddr = match family {
         Family::V4 => Ipv4Addr::from_bits(0x0a60_0000 + number).into(),
@@ -186,6 +202,7 @@ fn endpoint_at(family: Family, at: u32, n: u32) -> EndpointSpec {
         hint_zones: Vec::new(),
         hint_nodes: Vec::new(),
         weight: 1 + n % 4,
+        pod: Some(format!("pod-{n}")),
     }
 }
 

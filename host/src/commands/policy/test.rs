@@ -53,7 +53,7 @@ pub(super) fn run(args: &TestArgs) -> anyhow::Result<()> {
     }
     anyhow::ensure!(!ended.is_empty(), "{} holds no cases", args.cases.display());
     let failed = ended.iter().filter(|ended| !ended.passed).count();
-    anyhow::ensure!(failed == 0, "{failed} of {} cases failed", ended.len());
+    anyhow::ensure!(failed == 0, "{failed} of {} failed", super::count(ended.len(), "case"));
     Ok(())
 }
 
@@ -77,7 +77,10 @@ fn problems(workshop: &Workshop, artifact: &Artifact, cases: &Cases, case: &Case
         let named: Vec<&Decided> = ports.iter().filter(|port| expected.names(port)).collect();
         if named.is_empty() {
             let known: Vec<String> = ports.iter().map(ToString::to_string).collect();
-            problems.push(format!("{expected} is expected, and there is {}", if known.is_empty() { "nothing".to_owned() } else { known.join(", ") }));
+            problems.push(format!(
+                "{expected} is expected, and there is {}",
+                if known.is_empty() { "nothing".to_owned() } else { known.join(", ") }
+            ));
         }
         for port in named {
             problems.extend(expected.problems(port).into_iter().map(|problem| format!("{port}: {problem}")));
@@ -89,7 +92,8 @@ fn problems(workshop: &Workshop, artifact: &Artifact, cases: &Cases, case: &Case
 impl Expected {
     /// Whether it is about that port.
     fn names(&self, port: &Decided) -> bool {
-        let service = if self.service.contains('/') { self.service.clone() } else { format!("default/{}", self.service) };
+        let service =
+            if self.service.contains('/') { self.service.clone() } else { format!("default/{}", self.service) };
         let same_port = match &self.port {
             None => true,
             Some(PortName::Number(number)) => port.port == number.to_string(),
@@ -127,7 +131,9 @@ impl Expected {
         let wanted = self.failure.is_some() || self.message.is_some();
         match (wanted, port.failures.first()) {
             (false, Some(failure)) => Some(format!("{} failed ({})", failure.policy, told(failure))),
-            (true, None) => Some(format!("failure: {} is expected, and there is none", self.failure.as_deref().unwrap_or("one"))),
+            (true, None) => {
+                Some(format!("failure: {} is expected, and there is none", self.failure.as_deref().unwrap_or("one")))
+            }
             (true, Some(first)) if !port.failures.iter().any(|failure| is_expected(&failure)) => {
                 let parts = self.failure.iter().chain(&self.message).map(|part| format!("{part:?}"));
                 Some(format!("failure: {} is expected, got {}", parts.collect::<Vec<_>>().join(" with "), told(first)))
@@ -163,7 +169,8 @@ impl ExpectedList {
         if let (Some(expected), Some(list)) = (self.affinity_seconds, list)
             && expected != list.affinity_seconds
         {
-            problems.push(format!("{name} list: affinity of {expected} s is expected, got {} s", list.affinity_seconds));
+            problems
+                .push(format!("{name} list: affinity of {expected} s is expected, got {} s", list.affinity_seconds));
         }
         if list.is_none() && (self.index.is_some() || self.affinity_seconds.is_some()) {
             problems.push(format!("{name} list: it is empty"));
@@ -182,7 +189,8 @@ impl ExpectedList {
                 _ => {}
             }
         }
-        let named: Vec<&String> = self.endpoints.iter().flatten().chain(self.shares.iter().flat_map(BTreeMap::keys)).collect();
+        let named: Vec<&String> =
+            self.endpoints.iter().flatten().chain(self.shares.iter().flat_map(BTreeMap::keys)).collect();
         if self.endpoints.is_some() || self.shares.is_some() {
             let others = shares.iter().filter(|(name, _)| !named.iter().any(|endpoint| is(name, endpoint)));
             problems.extend(others.map(|(endpoint, share)| {

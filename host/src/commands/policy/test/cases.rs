@@ -117,8 +117,9 @@ impl Cases {
     /// When it cannot be read, or has another shape; line, column and field are named.
     pub(super) fn read(path: &Path) -> anyhow::Result<Self> {
         let text = std::fs::read_to_string(path).with_context(|| format!("cases {}", path.display()))?;
-        serde_saphyr::from_str(&text)
-            .map_err(|error| anyhow::anyhow!("cases {}: {}", path.display(), weir_source::manifests::explain(&error, 0)))
+        serde_saphyr::from_str(&text).map_err(|error| {
+            anyhow::anyhow!("cases {}: {}", path.display(), weir_source::manifests::explain(&error, 0))
+        })
     }
 
     /// What `case` asks about; paths count from `folder`.
