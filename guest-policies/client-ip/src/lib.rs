@@ -9,7 +9,7 @@
 //! `timeout-seconds` (1 to 86400) is how long a client is remembered after its last new connection. Without it the
 //! Service's own figure counts, and where there is none, Kubernetes' default of three hours.
 
-wit_bindgen::generate!({ path: "../../wit", world: "balancer-only" });
+wit_bindgen::generate!({ path: "../../wit/v0.1", world: "balancer-only" });
 
 use exports::weir::policy::balancer::{Guest, IndexFunction, PolicyError, Ring, Share, Spread};
 use serde::Deserialize;

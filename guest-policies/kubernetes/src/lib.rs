@@ -8,7 +8,7 @@
 //!   that and some name it; all or nothing.
 //! * A port that nobody serves is rejected. One that is served, but not from here, is dropped: another node may do.
 
-wit_bindgen::generate!({ path: "../../wit", world: "traffic-only" });
+wit_bindgen::generate!({ path: "../../wit/v0.1", world: "traffic-only" });
 
 use exports::weir::policy::traffic_policy::{
     Conditions, Eligibility, Endpoint, Guest, PolicyError, Port, Route, Scope,

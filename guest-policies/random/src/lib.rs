@@ -2,7 +2,7 @@
 //!
 //! What kube-proxy does. It takes no settings, and keeps the affinity a Service asks for.
 
-wit_bindgen::generate!({ path: "../../wit", world: "balancer-only" });
+wit_bindgen::generate!({ path: "../../wit/v0.1", world: "balancer-only" });
 
 use exports::weir::policy::balancer::{Guest, IndexFunction, PolicyError, Ring, Share, Spread};
 use weir::policy::snapshot::View;

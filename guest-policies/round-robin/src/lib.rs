@@ -4,7 +4,7 @@
 //! nodes do not take turns with each other. It takes no settings, and keeps the affinity a Service asks for: then
 //! only a client's first connection takes a turn.
 
-wit_bindgen::generate!({ path: "../../wit", world: "balancer-only" });
+wit_bindgen::generate!({ path: "../../wit/v0.1", world: "balancer-only" });
 
 use exports::weir::policy::balancer::{Guest, IndexFunction, PolicyError, Ring, Share, Spread};
 use weir::policy::snapshot::View;

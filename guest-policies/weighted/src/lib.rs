@@ -15,7 +15,7 @@
 //! The first table that names the endpoint counts, in that order; then `default`; then the slice. Weights go from 0,
 //! which drains an endpoint, to 65535.
 
-wit_bindgen::generate!({ path: "../../wit", world: "balancer-only" });
+wit_bindgen::generate!({ path: "../../wit/v0.1", world: "balancer-only" });
 
 use std::collections::BTreeMap;
 

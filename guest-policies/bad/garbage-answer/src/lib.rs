@@ -1,6 +1,6 @@
 //! Answers nonsense, of the kind its settings name; without settings it answers well. Plays both roles.
 
-wit_bindgen::generate!({ path: "../../../wit", world: "policy" });
+wit_bindgen::generate!({ path: "../../../wit/v0.1", world: "policy" });
 
 use std::sync::atomic::{AtomicBool, Ordering};
 

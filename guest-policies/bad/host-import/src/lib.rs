@@ -9,7 +9,7 @@ wit_bindgen::generate!({
             import network;
         }
     "#,
-    path: ["../../../wit"],
+    path: ["../../../wit/v0.1"],
     world: "example:dialer/dialer",
     generate_all,
 });

@@ -1,6 +1,6 @@
 //! Takes all the memory it can get.
 
-wit_bindgen::generate!({ path: "../../../wit", world: "balancer-only" });
+wit_bindgen::generate!({ path: "../../../wit/v0.1", world: "balancer-only" });
 
 use exports::weir::policy::balancer::{Guest, PolicyError, Ring, Spread};
 use weir::policy::snapshot::View;

@@ -1,7 +1,7 @@
 //! Plays a role of the contract, but of a version Weir does not speak.
 
 wit_bindgen::generate!({
-    inline: "package weir:policy@0.2.0; interface balancer { balance: func(); } world next-one { export balancer; }",
+    inline: "package weir:policy@0.3.0; interface balancer { balance: func(); } world next-one { export balancer; }",
 });
 
 struct NextVersion;

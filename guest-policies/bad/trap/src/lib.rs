@@ -1,6 +1,6 @@
 //! Panics on rings with the settings `trap`; all others it balances well.
 
-wit_bindgen::generate!({ path: "../../../wit", world: "balancer-only" });
+wit_bindgen::generate!({ path: "../../../wit/v0.1", world: "balancer-only" });
 
 use exports::weir::policy::balancer::{Guest, IndexFunction, PolicyError, Ring, Share, Spread};
 use weir::policy::snapshot::View;

@@ -8,7 +8,7 @@ wit_bindgen::generate!({
             import wasi:clocks/monotonic-clock@0.2.3;
         }
     "#,
-    path: ["wit", "../../../wit"],
+    path: ["wit", "../../../wit/v0.1"],
     world: "example:clocked/clocked",
     generate_all,
 });
