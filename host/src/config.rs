@@ -65,6 +65,8 @@ pub struct Config {
     pub masquerade_bit: u8,
     /// The policies of Services that name none.
     pub policies: DefaultPolicies,
+    /// What is kept of calls to policies that failed.
+    pub policy_records: PolicyRecords,
     /// What becomes of flows whose endpoint is gone, and how the kernel tracks flows.
     pub conntrack: ConntrackSettings,
     /// Addresses this node is known by, at most one a family. Where there is none, its Node object tells, else its
@@ -91,6 +93,16 @@ pub struct Config {
     pub oom_score_adj: Option<i32>,
     /// The log.
     pub logging: Logging,
+}
+
+/// What is kept of calls to policies that failed, for `weir policy run --replay`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct PolicyRecords {
+    /// Where records go, a file each; when empty, none are kept.
+    pub directory: String,
+    /// Most files that are kept; the oldest go first.
+    pub most: u32,
 }
 
 /// How flows are treated whose endpoint is gone; and, for `weir run --init-only`, the kernel's limits and times for
@@ -232,6 +244,7 @@ impl Default for Config {
             masquerade_all: false,
             masquerade_bit: 14,
             policies: DefaultPolicies::default(),
+            policy_records: PolicyRecords::default(),
             conntrack: ConntrackSettings::default(),
             node_ips: Vec::new(),
             healthz_bind_address: BindAddress::of(Ipv4Addr::UNSPECIFIED.into()),
@@ -244,6 +257,12 @@ impl Default for Config {
             oom_score_adj: None,
             logging: Logging::default(),
         }
+    }
+}
+
+impl Default for PolicyRecords {
+    fn default() -> Self {
+        Self { directory: String::new(), most: 200 }
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod ask;
 mod reload;
+mod replay;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
@@ -15,12 +16,14 @@ use weir_model::{
 
 use self::ask::{Patience, Rings};
 pub use self::reload::Refused;
+pub use self::replay::ReplayError;
 use crate::again::{Ages, Present, Schedule};
 use crate::answer::{Eligible, Spread};
 use crate::call::Problem;
 use crate::catalog::{Catalog, Pair};
 use crate::compiled::{Policy, Role};
 use crate::limits::FailureReason;
+use crate::record::{CallOutcome, Record, Recorder};
 use crate::subject::{Subject, Subjects, fingerprint};
 
 /// Most endpoints in one call, a port counting as one more: keeps what a policy must hold at once independent of the
@@ -37,6 +40,8 @@ pub struct Decider {
     load_users: BTreeSet<ServiceId>,
     ages: Ages,
     schedule: Schedule,
+    /// Who gets records of calls.
+    recorder: Option<Arc<dyn Recorder>>,
 }
 
 /// What a port's policies last said, and of what.
@@ -105,11 +110,35 @@ struct Progress {
     decisions: Decisions,
     /// By address: a built-in policy and another in its place have the same name.
     patience: BTreeMap<*const Policy, Patience>,
+    /// Who wants to know of the calls.
+    recorder: Option<Arc<dyn Recorder>>,
 }
 
 impl Progress {
     fn set(&mut self, port: PortKey, decision: Arc<Decision>) {
         self.decisions.ports.push((port, decision));
+    }
+
+    /// An answer in its own words, where somebody wants to know of those that are good.
+    fn words<A: Clone + Into<CallOutcome>>(&self, answer: &Result<A, Problem>) -> Option<CallOutcome> {
+        let wanted = self.recorder.as_ref().is_some_and(|recorder| recorder.wants_all());
+        wanted.then(|| answer.as_ref().ok().cloned().map(Into::into)).flatten()
+    }
+
+    /// Hands on what came of a call: an answer in its own `words`, where there are any, or a failure.
+    fn record<A>(
+        &self,
+        checked: &Result<A, Problem>,
+        words: Option<CallOutcome>,
+        record: impl FnOnce(CallOutcome) -> Record,
+    ) {
+        let outcome = match checked {
+            Ok(_) => words,
+            Err(problem) => Some(problem.into()),
+        };
+        if let (Some(recorder), Some(outcome)) = (&self.recorder, outcome) {
+            recorder.record(record(outcome));
+        }
     }
 
     fn fail(&mut self, failure: Failure) {
@@ -128,7 +157,13 @@ impl Decider {
             load_users: BTreeSet::new(),
             ages: Ages::default(),
             schedule: Schedule::default(),
+            recorder: None,
         }
+    }
+
+    /// From now on whoever wants to know gets a record of every call that fails.
+    pub fn set_recorder(&mut self, recorder: Arc<dyn Recorder>) {
+        self.recorder = Some(recorder);
     }
 
     /// From now on policies that ask for loads get those.
@@ -186,7 +221,7 @@ impl Decider {
     }
 
     fn decide_in(&mut self, present: &mut Present<'_>, store: &Store, services: &[ServiceId]) -> Decisions {
-        let mut progress = Progress::default();
+        let mut progress = Progress { recorder: self.recorder.clone(), ..Progress::default() };
         progress.decisions.ports.reserve(services.len());
         let mut batch = Subjects::new(store);
         let mut size = 0;

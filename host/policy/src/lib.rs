@@ -20,6 +20,7 @@ mod engine;
 mod host;
 mod inspect;
 mod limits;
+mod record;
 mod slots;
 mod subject;
 
@@ -27,7 +28,8 @@ pub use about::{About, Inputs, SettingProblem};
 pub use artifact::Artifact;
 pub use catalog::{BUILT_IN, Catalog, CatalogError, UnknownPolicy};
 pub use compiled::{Digest, LoadError, Policy, Role};
-pub use decider::{Decider, Decisions, Failure, Refused, Stats};
+pub use decider::{Decider, Decisions, Failure, Refused, ReplayError, Stats};
 pub use engine::Engine;
 pub use inspect::{Inspection, Kind, Packing, Producer};
 pub use limits::{FailureReason, Limits};
+pub use record::{CallOutcome, RECORD_VERSION, Record, RecordedEndpoint, RecordedShare, Recorder};

@@ -128,6 +128,9 @@ pub(crate) struct RunArgs {
     pub(crate) subject: SubjectArgs,
     #[command(flatten)]
     pub(crate) scene: SceneArgs,
+    /// Instead of manifests, calls that a daemon recorded: repeats them and says whether the answers are the same.
+    #[arg(long, value_name = "RECORD", num_args = 1.., conflicts_with_all = ["manifests", "files", "services", "name"])]
+    pub(crate) replay: Vec<PathBuf>,
     /// How the answer looks.
     #[arg(short, long, value_enum, default_value_t)]
     pub(crate) output: OutputFormat,
@@ -175,6 +178,9 @@ pub(crate) struct DiffArgs {
     /// The policy that would take its place.
     #[arg(value_name = "NEW")]
     pub(crate) new: PathBuf,
+    /// Calls that a daemon recorded, instead of manifests.
+    #[arg(value_name = "RECORD", conflicts_with_all = ["manifests", "files", "services", "name"])]
+    pub(crate) records: Vec<PathBuf>,
     /// Settings (JSON) of both, for Services that give none.
     #[arg(long, value_name = "JSON", default_value = "")]
     pub(crate) settings: String,

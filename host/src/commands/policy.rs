@@ -9,6 +9,7 @@ mod decided;
 mod diff;
 mod inspect;
 mod new;
+mod replay;
 mod run;
 mod scene;
 mod table;

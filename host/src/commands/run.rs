@@ -14,12 +14,13 @@ use weir_policy::{Catalog, Engine, Limits};
 use weir_source::kubernetes::SourceHealth;
 
 use crate::cli::RunArgs;
-use crate::config::Config;
+use crate::config::{Config, PolicyRecords};
 use crate::follow::{Follower, conntrack::Conntrack, health_ports::HealthPorts, localhost_ports::LocalhostPorts};
 use crate::health::ProxyHealth;
 use crate::metrics::{Metrics, Sources};
 use crate::node::{self, Surroundings};
 use crate::policies::{self, Policies};
+use crate::records::Records;
 use crate::runner::{LEAST_INTERVAL, Runner};
 use crate::serve;
 
@@ -50,6 +51,11 @@ pub(crate) fn run(args: &RunArgs, config: Config) -> anyhow::Result<()> {
     let engine = Engine::new(Limits::default())?;
     let catalog = Catalog::awaiting(&engine, &config.policies.traffic, &config.policies.balancer)?;
     let mut pipeline = super::pipeline(&config, catalog, &node::addresses()?, kernel);
+    let PolicyRecords { directory, most } = &config.policy_records;
+    if !directory.is_empty() {
+        let records = Records::open(directory.into(), usize::try_from(*most)?);
+        pipeline.set_recorder(Arc::new(records.with_context(|| format!("policyRecords.directory: {directory}"))?));
+    }
     // A second Weir on this node must end here, not wait for its turn.
     pipeline.claim()?;
     // Syncs stay on this thread. What listens has the other: it neither waits for a sync nor holds one up.

@@ -14,6 +14,7 @@ use crate::call::{Instance, Problem};
 use crate::compiled::Policy;
 use crate::host::ring_number;
 use crate::limits::FailureReason;
+use crate::record::Record;
 use crate::subject::{Subject, Subjects};
 
 /// Ports of one policy that may use up a whole allowance of fuel, time or memory in one sync, each on its own, before
@@ -163,9 +164,13 @@ pub(super) fn traffic<'a>(
             progress,
         );
         for (at, answer) in answers.into_iter().enumerate() {
+            let words = progress.words(&answer);
             let checked = answer.and_then(|answer| {
                 answer::eligible(subject(at), number(asked[members[at]]), answer)
                     .map_err(|why| Problem::new(FailureReason::InvalidAnswer, why))
+            });
+            progress.record(&checked, words, |outcome| {
+                Record::of(subjects, asked[members[at]], None, policy, outcome)
             });
             match checked {
                 Ok(answer) => eligible[asked[members[at]]] = Some(answer),
@@ -292,10 +297,14 @@ pub(super) fn rings<'a>(
             progress,
         );
         for (at, answer) in answers.into_iter().enumerate() {
+            let words = progress.words(&answer);
             let checked = answer.and_then(|answer| {
                 answer::spread(id(at), list(at), answer).map_err(|why| Problem::new(FailureReason::InvalidAnswer, why))
             });
             let (place, which) = wanted[members[at]];
+            progress.record(&checked, words, |outcome| {
+                Record::of(subjects, asked[place], Some((number(which), list(at))), policy, outcome)
+            });
             match checked {
                 Ok(ring) => {
                     if let Some(rings) = &mut rings[place] {

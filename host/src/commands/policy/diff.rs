@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use super::decided::{Decided, Spread, decide};
+use super::replay;
 use super::scene::Scene;
 use super::table::percent;
 use super::{Workshop, artifact};
@@ -38,6 +39,9 @@ struct Change {
 
 /// Shows what would change. That something would is no failure.
 pub(super) fn run(args: &DiffArgs) -> anyhow::Result<()> {
+    if !args.records.is_empty() {
+        return replay::diff(args);
+    }
     let workshop = Workshop::open()?;
     let new_settings = args.new_settings.as_deref().unwrap_or(&args.settings);
     let ask = |file, settings| -> anyhow::Result<(String, Vec<Decided>)> {

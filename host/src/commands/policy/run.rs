@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::decided::{Decided, decide};
+use super::replay;
 use super::scene::Scene;
 use super::table::{Table, shares};
 use super::{Workshop, artifact};
@@ -20,6 +21,9 @@ struct Report {
 
 /// Shows what a policy decides for every Service of the manifests.
 pub(super) fn run(args: &RunArgs) -> anyhow::Result<()> {
+    if !args.replay.is_empty() {
+        return replay::run(args);
+    }
     let workshop = Workshop::open()?;
     let policy = workshop.load(&artifact(&args.subject.file, &args.subject.settings)?)?;
     let scene = Scene::of_args(&args.scene, policy.name())?;

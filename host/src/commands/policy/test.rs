@@ -175,7 +175,9 @@ impl ExpectedList {
         if list.is_none() && (self.index.is_some() || self.affinity_seconds.is_some()) {
             problems.push(format!("{name} list: it is empty"));
         }
-        let of = |endpoint: &str| shares.iter().filter(|(name, _)| is(name, endpoint)).map(|(_, share)| *share).sum();
+        let of = |endpoint: &str| {
+            shares.iter().filter(|(name, _)| is(name, endpoint)).fold(0.0, |sum, (_, share)| sum + *share)
+        };
         let listed = self.endpoints.iter().flatten().map(|endpoint| (endpoint, None));
         let shared = self.shares.iter().flatten().map(|(endpoint, share)| (endpoint, Some(*share)));
         for (endpoint, expected) in listed.chain(shared) {
