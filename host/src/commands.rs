@@ -27,7 +27,7 @@ use crate::policies::{Delivery, directory};
 /// The built-in policies and those in `directory`. What is no policy there is logged and left out.
 fn catalog(config: &Config, directory: Option<&Path>) -> anyhow::Result<Catalog> {
     let engine = Engine::new(Limits::default())?;
-    let DefaultPolicies { traffic, balancer } = &config.policies;
+    let DefaultPolicies { traffic, balancer, .. } = &config.policies;
     let Some(directory) = directory else { return Ok(Catalog::new(&engine, traffic, balancer)?) };
     let mut catalog = Catalog::awaiting(&engine, traffic, balancer)?;
     let found = directory::read(directory).with_context(|| format!("policies in {}", directory.display()))?;

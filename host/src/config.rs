@@ -8,6 +8,7 @@ mod mode;
 mod read;
 mod span;
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 
 use clap::ValueEnum;
@@ -19,6 +20,7 @@ pub use self::bind_address::BindAddress;
 pub use self::layer::Layer;
 pub use self::read::{ConfigError, Flags, Loaded, read};
 pub use self::span::Span;
+use crate::policies::oci::OciReference;
 
 /// The port health is told on, as with kube-proxy.
 pub const HEALTHZ_PORT: u16 = 10256;
@@ -172,7 +174,7 @@ pub fn level(verbosity: u32) -> &'static str {
     }
 }
 
-/// Names of the policies that serve where a Service asks for none.
+/// The policies that serve where a Service asks for none, and those that come from registries.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct DefaultPolicies {
@@ -180,6 +182,48 @@ pub struct DefaultPolicies {
     pub traffic: String,
     /// Decides how connections spread.
     pub balancer: String,
+    /// Policies that come from OCI registries.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub oci: Vec<OciPolicy>,
+    /// Where good copies of those are kept, so that a start needs no registry; when empty, none are.
+    pub oci_directory: String,
+}
+
+/// A policy in an OCI registry.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct OciPolicy {
+    /// What Services call it.
+    pub name: String,
+    /// `oci://HOST/REPOSITORY@sha256:DIGEST`, with the digest of the manifest.
+    pub reference: String,
+    /// Settings (JSON) for Services that give none; empty for none.
+    #[serde(default)]
+    pub settings: String,
+    /// The built-in policy that decides where this one fails; empty for the usual ones.
+    #[serde(default)]
+    pub fail_strategy: String,
+    /// Without TLS; only for registries on this machine.
+    #[serde(default)]
+    pub plain_http: bool,
+}
+
+impl OciPolicy {
+    /// Checks what the types leave open; the error is a sentence.
+    fn check(&self) -> Result<(), String> {
+        let Self { name, reference, plain_http, .. } = self;
+        if name.is_empty() {
+            return Err(format!("{reference} needs a name"));
+        }
+        let parsed: OciReference = reference.parse().map_err(|error| format!("{name}: {error}"))?;
+        if parsed.digest().is_none() {
+            return Err(format!("{name}: {reference} needs a digest, as in {reference}@sha256:…: a tag may change any time"));
+        }
+        if *plain_http && !parsed.is_loopback() {
+            return Err(format!("{name}: plainHttp is for registries on this machine only"));
+        }
+        Ok(())
+    }
 }
 
 /// How pods of this node are told from other clients (kube-proxy: `detectLocalMode`).
@@ -295,7 +339,12 @@ impl Default for Logging {
 
 impl Default for DefaultPolicies {
     fn default() -> Self {
-        Self { traffic: "kubernetes".to_owned(), balancer: "random".to_owned() }
+        Self {
+            traffic: "kubernetes".to_owned(),
+            balancer: "random".to_owned(),
+            oci: Vec::new(),
+            oci_directory: String::new(),
+        }
     }
 }
 
@@ -320,6 +369,13 @@ impl Config {
         }
         if self.sync_period == Span::default() {
             return Err(("syncPeriod", "must be more than 0".to_owned()));
+        }
+        let mut names = BTreeSet::new();
+        for policy in &self.policies.oci {
+            policy.check().map_err(|why| ("policies.oci", why))?;
+            if !names.insert(&policy.name) {
+                return Err(("policies.oci", format!("there are two called {}", policy.name)));
+            }
         }
         for entry in &self.node_port_addresses {
             let word = [node_port_word::PRIMARY, node_port_word::ALL, node_port_word::LOCALHOST].contains(&&**entry);

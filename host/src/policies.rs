@@ -5,6 +5,7 @@
 
 mod config_map;
 pub mod directory;
+pub mod oci;
 mod status;
 
 use std::collections::BTreeMap;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::OutputFormat;
+use crate::policies::oci::OciReference;
 
 /// `weir policy`.
 #[derive(Args, Debug)]
@@ -30,6 +31,10 @@ pub(crate) enum PolicyCommand {
     Test(TestArgs),
     /// Measures what a policy costs: time, fuel, memory.
     Bench(BenchArgs),
+    /// Puts a policy into an OCI registry, and prints the reference with its digest.
+    Push(PushArgs),
+    /// Fetches a policy from an OCI registry.
+    Pull(PullArgs),
     /// Shows which Services would change, and how, if one policy took the place of another.
     Diff(DiffArgs),
 }
@@ -167,6 +172,34 @@ pub(crate) struct BenchArgs {
     /// How the answer looks.
     #[arg(short, long, value_enum, default_value_t)]
     pub(crate) output: OutputFormat,
+}
+
+/// `weir policy push`.
+#[derive(Args, Debug)]
+pub(crate) struct PushArgs {
+    /// The component, or the name of a built-in policy.
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// Where it goes: `oci://HOST/REPOSITORY:TAG`.
+    #[arg(value_name = "REFERENCE")]
+    pub(crate) reference: OciReference,
+    /// Without TLS; only for registries on this machine.
+    #[arg(long)]
+    pub(crate) plain_http: bool,
+}
+
+/// `weir policy pull`.
+#[derive(Args, Debug)]
+pub(crate) struct PullArgs {
+    /// What to fetch: `oci://HOST/REPOSITORY@sha256:DIGEST`, or with `:TAG`.
+    #[arg(value_name = "REFERENCE")]
+    pub(crate) reference: OciReference,
+    /// Where the component goes.
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: PathBuf,
+    /// Without TLS; only for registries on this machine.
+    #[arg(long)]
+    pub(crate) plain_http: bool,
 }
 
 /// `weir policy diff`.

@@ -9,6 +9,7 @@ mod decided;
 mod diff;
 mod inspect;
 mod new;
+mod registry;
 mod replay;
 mod run;
 mod scene;
@@ -43,6 +44,8 @@ pub(crate) fn run(command: &PolicyCommand) -> anyhow::Result<()> {
         PolicyCommand::Run(args) => run::run(args),
         PolicyCommand::Test(args) => test::run(args),
         PolicyCommand::Bench(args) => bench::run(args),
+        PolicyCommand::Push(args) => registry::push(args),
+        PolicyCommand::Pull(args) => registry::pull(args),
         PolicyCommand::Diff(args) => diff::run(args),
     }
 }

@@ -14,11 +14,12 @@ use weir_policy::{Catalog, Engine, Limits};
 use weir_source::kubernetes::SourceHealth;
 
 use crate::cli::RunArgs;
-use crate::config::{Config, PolicyRecords};
+use crate::config::{Config, DefaultPolicies, PolicyRecords};
 use crate::follow::{Follower, conntrack::Conntrack, health_ports::HealthPorts, localhost_ports::LocalhostPorts};
 use crate::health::ProxyHealth;
 use crate::metrics::{Metrics, Sources};
 use crate::node::{self, Surroundings};
+use crate::policies::oci::source::Copies;
 use crate::policies::{self, Policies};
 use crate::records::Records;
 use crate::runner::{LEAST_INTERVAL, Runner};
@@ -63,7 +64,14 @@ pub(crate) fn run(args: &RunArgs, config: Config) -> anyhow::Result<()> {
     runtime.block_on(async {
         let (sender, events) = mpsc::channel(BACKLOG);
         let directory = args.policies.clone();
-        let (policies, deliveries) = Policies::start(engine, 1 + usize::from(directory.is_some()))?;
+        let DefaultPolicies { oci, oci_directory, .. } = config.policies.clone();
+        let sources = 1 + usize::from(directory.is_some()) + usize::from(!oci.is_empty());
+        let (policies, deliveries) = Policies::start(engine, sources)?;
+        if !oci.is_empty() {
+            let copies = (!oci_directory.is_empty()).then(|| Copies::open(oci_directory.clone().into()));
+            let copies = copies.transpose().with_context(|| format!("policies.ociDirectory: {oci_directory}"))?;
+            tokio::spawn(policies::oci::source::follow(oci, copies, deliveries.clone()));
+        }
         if let Some(directory) = directory {
             policies::directory::watch(directory, deliveries.clone())?;
         }
