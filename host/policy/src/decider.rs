@@ -209,7 +209,7 @@ impl Decider {
     pub fn decide_at(&mut self, now: Instant, store: &Store, services: &[ServiceId]) -> Decisions {
         let loads = self.loads.clone();
         let mut ages = std::mem::take(&mut self.ages);
-        let mut present = Present { now, loads: &*loads, ages: &mut ages };
+        let mut present = Present { now, loads: &*loads, ages: &mut ages, last: None };
         let decisions = self.decide_in(&mut present, store, services);
         self.ages = ages;
         for id in services {
@@ -260,6 +260,7 @@ impl Decider {
                     size = 0;
                 }
                 size += more;
+                present.last = inputs.shares.then(|| self.decision(&key).cloned()).flatten();
                 batch.list.push(Subject::new(store, service, pair.clone(), port, input, present));
             }
         }
