@@ -45,7 +45,7 @@ pub struct Decider {
 }
 
 /// What a port's policies last said, and of what.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Remembered {
     port: PortKey,
     input: u64,
@@ -119,10 +119,14 @@ impl Progress {
         self.decisions.ports.push((port, decision));
     }
 
+    /// Whether somebody wants to know of calls that went well.
+    fn wants_all(&self) -> bool {
+        self.recorder.as_ref().is_some_and(|recorder| recorder.wants_all())
+    }
+
     /// An answer in its own words, where somebody wants to know of those that are good.
     fn words<A: Clone + Into<CallOutcome>>(&self, answer: &Result<A, Problem>) -> Option<CallOutcome> {
-        let wanted = self.recorder.as_ref().is_some_and(|recorder| recorder.wants_all());
-        wanted.then(|| answer.as_ref().ok().cloned().map(Into::into)).flatten()
+        self.wants_all().then(|| answer.as_ref().ok().cloned().map(Into::into)).flatten()
     }
 
     /// Hands on what came of a call: an answer in its own `words`, where there are any, or a failure.
@@ -243,7 +247,9 @@ impl Decider {
             for port in ports {
                 let input = fingerprint(store, service, &pair, &port);
                 let key = port.key;
-                let same = |last: &&Remembered| last.input == input && !inputs.change_by_themselves();
+                // Whoever wants every call gets one even where the answer is known.
+                let anew = inputs.change_by_themselves() || progress.wants_all();
+                let same = |last: &&Remembered| last.input == input && !anew;
                 let known = self.remembered(&key).filter(same);
                 let known = known.map(|last| last.decision.clone());
                 if let Some(message) = &unknown {

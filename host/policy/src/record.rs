@@ -72,6 +72,9 @@ pub struct Record {
     /// For a balancer: the members of the ring, as positions in `endpoints`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub members: Vec<u32>,
+    /// For a balancer that asks for shares: the slots each of `endpoints` has in the ring that is in force.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub shares: Vec<u32>,
     /// What came of it.
     pub outcome: CallOutcome,
 }
@@ -290,6 +293,10 @@ impl Record {
             affinity_seconds: subject.affinity_seconds,
             annotations: subject.extras.as_ref().map(|extras| extras.annotations.clone()).unwrap_or_default(),
             endpoints: endpoints(subjects, subject),
+            shares: match (list, &subject.extras) {
+                (Some((which, _)), Some(extras)) => extras.shares[which as usize % 2].clone(),
+                _ => Vec::new(),
+            },
             members: list.map(|(_, members)| members.to_vec()).unwrap_or_default(),
             outcome,
         }

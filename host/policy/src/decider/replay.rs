@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use weir_model::{
     Conditions, Endpoint, Family, Load, NameId, Names, NodeIdentity, ObjectKey, Port, PortKey, Protocol, ServiceId,
@@ -9,6 +10,7 @@ use weir_model::{
 };
 
 use super::{Decider, Progress, ask};
+use crate::again::Present;
 use crate::catalog::Pair;
 use crate::compiled::{Policy, Role};
 use crate::record::{CallOutcome, Collector, RECORD_VERSION, Record};
@@ -139,7 +141,10 @@ impl Record {
         let endpoints = self.endpoints.iter().map(&mut endpoint).collect();
         // Whatever the policy asks for is there: one that asks for more than the recorded one gets what is usual.
         let load = |[active, begun, per_minute]: [u32; 3]| Load { active, begun, per_minute };
+        let mut shares = [Vec::new(), Vec::new()];
+        shares[self.id as usize % 2].clone_from(&self.shares);
         let extras = Extras {
+            shares,
             loads: self.endpoints.iter().map(|endpoint| endpoint.load.map(load).unwrap_or_default()).collect(),
             ages: self.endpoints.iter().map(|endpoint| endpoint.age.unwrap_or(u32::MAX)).collect(),
             pods: self.endpoints.iter().map(|endpoint| endpoint.pod.as_str().into()).collect(),
@@ -179,13 +184,16 @@ impl Decider {
     /// stays as it is.
     pub fn records(&mut self, store: &Store, services: &[ServiceId]) -> Vec<Record> {
         let collector = Arc::new(Collector::default());
-        let mut trial = Self::new(self.catalog.clone());
-        trial.loads = self.loads.clone();
-        trial.recorder = Some(collector.clone());
-        // Ages belong to the endpoints, not to who asks.
-        std::mem::swap(&mut trial.ages, &mut self.ages);
-        drop(trial.decide(store, services));
-        std::mem::swap(&mut trial.ages, &mut self.ages);
+        let recorder = self.recorder.replace(collector.clone());
+        let remembered: Vec<_> =
+            services.iter().filter_map(|id| Some((*id, self.remembered.get(id)?.clone()))).collect();
+        let (loads, mut ages) = (self.loads.clone(), std::mem::take(&mut self.ages));
+        let mut present = Present { now: Instant::now(), loads: &*loads, ages: &mut ages, last: None };
+        drop(self.decide_in(&mut present, store, services));
+        self.ages = ages;
+        services.iter().for_each(|id| drop(self.remembered.remove(id)));
+        self.remembered.extend(remembered);
+        self.recorder = recorder;
         collector.take()
     }
 }
