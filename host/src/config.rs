@@ -217,7 +217,9 @@ impl OciPolicy {
         }
         let parsed: OciReference = reference.parse().map_err(|error| format!("{name}: {error}"))?;
         if parsed.digest().is_none() {
-            return Err(format!("{name}: {reference} needs a digest, as in {reference}@sha256:…: a tag may change any time"));
+            return Err(format!(
+                "{name}: {reference} needs a digest, as in {reference}@sha256:…: a tag may change any time"
+            ));
         }
         if *plain_http && !parsed.is_loopback() {
             return Err(format!("{name}: plainHttp is for registries on this machine only"));

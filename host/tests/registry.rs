@@ -173,9 +173,7 @@ fn the_daemon_starts_from_its_last_good_copy() {
             }
         }
     };
-    let is_whole = |got: &[Delivery]| {
-        matches!(got, [Delivery::Set(artifact)] if artifact.name == "mine" && artifact.component == component())
-    };
+    let is_whole = |got: &[Delivery]| matches!(got, [Delivery::Set(artifact)] if artifact.name == "mine" && artifact.component == component());
     let first = fetch();
     assert!(is_whole(&first), "{} deliveries", first.len());
     let mut registry = registry;

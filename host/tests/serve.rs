@@ -242,26 +242,29 @@ fn an_autoscaler_takes_the_node(daemon: &Daemon) {
     patiently(HEALTH, "/healthz", |status, _| status == 200);
 }
 
-/// A policy that traps: its calls are kept, can be had on request, and fail again elsewhere.
+/// A policy that does not like its settings: its calls are kept, can be had on request, and fail again elsewhere.
 fn calls_to_policies_are_recorded_and_repeated() {
     let top = std::env::temp_dir().join(format!("weir-records-{}", std::process::id()));
     let (policies, records) = (top.join("policies"), top.join("records"));
     fs::create_dir_all(&policies).expect("a directory");
-    fs::write(policies.join("trap.wasm"), weir_bad_guests::TRAP).expect("a file");
+    let weighted = weir_policy::BUILT_IN.iter().find(|(name, _)| *name == "weighted").expect("built in").1;
+    fs::write(policies.join("mine.wasm"), weighted).expect("a file");
     let service = |name: &str, ip: &str, settings: &str| {
         SERVICE.replace("10.0.0.1", ip).replace(
             "{name: web}",
             &format!(
-                "{{name: {name}, annotations: {{weir.proxy/policy: trap, weir.proxy/policy-settings: {settings}}}}}"
+                "{{name: {name}, annotations: {{weir.proxy/policy: mine, weir.proxy/policy-settings: {settings}}}}}"
             ),
         ) + &slice("10.1.0.1", None).replace("apiVersion", "---\napiVersion").replace("web", name)
     };
     // While one Service is decided well, the policy is taken.
-    let manifests = format!("{}---\n{}", service("bad", "10.0.0.1", "trap"), service("good", "10.0.0.2", "other"));
+    let manifests =
+        format!("{}---\n{}", service("bad", "10.0.0.1", r#"'{"by-zone": 3}'"#), service("good", "10.0.0.2", "'{}'"));
     let settings = format!("policyRecords: {{directory: {}}}\n", records.display());
     let daemon =
         Daemon::start_with(&settings, &[("web.yaml", &manifests)], &["--policies", &policies.to_string_lossy()]);
-    let asked = json(&patiently(METRICS, "/debug/records/default/good", |status, _| status == 200));
+    let asked =
+        json(&patiently(METRICS, "/debug/records/default/good", |_, text| text.contains(r#""policy": "mine""#)));
     assert_eq!(asked.as_array().map(Vec::len), Some(2), "two roles: {asked}");
     let on_request = top.join("good.json");
     fs::write(&on_request, asked.to_string()).expect("a file");
@@ -283,7 +286,7 @@ fn calls_to_policies_are_recorded_and_repeated() {
         (output.status.success(), String::from_utf8_lossy(&output.stdout).into_owned())
     };
     for record in [&kept, &on_request] {
-        let (same, said) = replay("trap.wasm", record);
+        let (same, said) = replay("mine.wasm", record);
         assert!(same && said.contains("same   default/"), "{said}");
     }
     let (same, said) = replay("random", &kept);

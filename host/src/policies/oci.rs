@@ -225,9 +225,8 @@ impl OciReference {
     fn layer(&self, manifest: &[u8], limit: usize) -> Result<OciDescriptor, OciError> {
         let manifest: OciImageManifest = serde_json::from_slice(manifest)
             .map_err(|error| self.layout_error(format!("its manifest makes no sense: {error}")))?;
-        let is_component = |layer: &&OciDescriptor| {
-            layer.media_type == LAYER || OLD_LAYERS.contains(&layer.media_type.as_str())
-        };
+        let is_component =
+            |layer: &&OciDescriptor| layer.media_type == LAYER || OLD_LAYERS.contains(&layer.media_type.as_str());
         let found: Vec<&OciDescriptor> = manifest.layers.iter().filter(is_component).collect();
         let [layer] = found[..] else {
             let types: Vec<&str> = manifest.layers.iter().map(|layer| layer.media_type.as_str()).collect();

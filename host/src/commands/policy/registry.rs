@@ -19,7 +19,8 @@ pub(super) fn push(args: &PushArgs) -> anyhow::Result<()> {
     if seen.kind == Kind::CoreModule {
         bail!("{} is a core module; `weir policy component` makes a policy of it", args.file.display());
     }
-    Policy::from_artifact(&Engine::new(limits)?, &artifact, &[]).with_context(|| format!("policy {}", artifact.name))?;
+    Policy::from_artifact(&Engine::new(limits)?, &artifact, &[])
+        .with_context(|| format!("policy {}", artifact.name))?;
     let transport = Transport { plain_http: args.plain_http };
     let digest = runtime()?.block_on(args.reference.push(transport, artifact.component, &seen))?;
     println!("{}", args.reference.pinned(&digest));

@@ -94,12 +94,15 @@ pub async fn follow(wanted: Vec<OciPolicy>, copies: Option<Copies>, deliveries: 
         for (policy, reference) in missing {
             let transport = Transport { plain_http: policy.plain_http };
             let pulled = timeout_at(end, reference.pull(transport, MAX_BYTES)).await;
-            match pulled.map_err(|_| "the registry takes too long".to_owned()).and_then(|pulled| {
-                pulled.map_err(|error| error.to_string())
-            }) {
+            match pulled
+                .map_err(|_| "the registry takes too long".to_owned())
+                .and_then(|pulled| pulled.map_err(|error| error.to_string()))
+            {
                 Ok(pulled) => {
                     info!(policy = policy.name, %reference, "fetched");
-                    if let Some(Err(error)) = copies.as_ref().map(|copies| copies.keep(&pulled.digest, &pulled.component)) {
+                    if let Some(Err(error)) =
+                        copies.as_ref().map(|copies| copies.keep(&pulled.digest, &pulled.component))
+                    {
                         warn!(policy = policy.name, %error, "cannot keep a copy; the next start needs the registry");
                     }
                     if deliveries.send(Delivery::Set(artifact(&policy, pulled.component))).is_err() {
