@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use tracing::error;
-use weir_model::{ServiceId, Store};
+use weir_model::{ServiceId, Store, ipvs};
 
 pub use self::built_in::BUILT_IN;
 use self::built_in::Entry;
@@ -21,10 +21,12 @@ const FALLBACK_BALANCER: &str = "random";
 
 /// A Service names a policy that is not there.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("there is no policy {name:?}; there are {known}")]
+#[error("there is no policy {name:?}{why}; there are {known}")]
 pub struct UnknownPolicy {
     /// The name.
     pub name: String,
+    /// Why not, after a colon, for the schedulers of IPVS that nothing stands in for; else empty.
+    pub why: String,
     /// The names there are.
     pub known: String,
 }
@@ -106,7 +108,7 @@ impl Catalog {
     /// [`CatalogError::BuiltIn`] and, for a built-in policy that cannot do what it is meant for,
     /// [`CatalogError::WrongRole`].
     pub fn awaiting(engine: &Engine, traffic: &str, balancer: &str) -> Result<Self, CatalogError> {
-        let policies: BTreeMap<String, Entry> = Entry::built_in().collect();
+        let policies = Entry::built_in();
         for (name, role) in [(traffic, Role::TrafficPolicy), (balancer, Role::Balancer)] {
             if policies.contains_key(name) {
                 find(engine, &policies, name, role)?;
@@ -195,7 +197,8 @@ impl Catalog {
         find(&self.engine, &self.policies, name, role)
     }
 
-    /// The policy of that name, compiled if it is not yet; `None` when there is none.
+    /// The policy of that name, compiled if it is not yet; `None` when there is none. The names of IPVS' schedulers lead
+    /// to the built-in policies that stand in for them.
     #[must_use]
     pub fn policy(&self, name: &str) -> Option<&Arc<Policy>> {
         let found = self.policies.get(name)?.policy(&self.engine);
@@ -212,8 +215,10 @@ impl Catalog {
             return Ok(self.without_settings());
         }
         let Some(policy) = self.policy(name) else {
-            let known = self.policies.keys().cloned().collect::<Vec<_>>().join(", ");
-            return Err(UnknownPolicy { name: name.to_owned(), known });
+            let why = ipvs::refusal(name).map(|why| format!(": {why}")).unwrap_or_default();
+            let own = |name: &&String| ipvs::policy(name).is_none_or(|(policy, _)| policy == **name);
+            let known = self.policies.keys().filter(own).cloned().collect::<Vec<_>>().join(", ");
+            return Err(UnknownPolicy { name: name.to_owned(), why, known });
         };
         let mut pair = self.without_settings();
         if policy.plays(Role::TrafficPolicy) {
