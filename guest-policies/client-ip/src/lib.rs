@@ -10,9 +10,9 @@
 //! Service's own figure counts, and where there is none, Kubernetes' default of three hours. An endpoint whose
 //! EndpointSlice gives it weight 0 gets no new clients.
 
-use balancer_kit::schedulers::settings::{Fields, Settings};
-use balancer_kit::schedulers::share;
-use balancer_kit::{Balancer, IndexFunction, Inputs, Label, List, Spread, label};
+use kit::schedulers::settings::{Fields, Settings};
+use kit::schedulers::share;
+use kit::{Balancer, IndexFunction, Inputs, Label, List, Spread, label};
 
 /// Default of `sessionAffinityConfig.clientIP.timeoutSeconds` in the Kubernetes API.
 const DEFAULT_SECONDS: u32 = 10_800;
@@ -20,7 +20,6 @@ const DEFAULT_SECONDS: u32 = 10_800;
 /// Largest value the Kubernetes API takes for it.
 const MAX_SECONDS: u32 = 86_400;
 
-#[derive(Default)]
 struct Timeout(Option<u32>);
 
 impl Settings for Timeout {
@@ -43,4 +42,4 @@ impl Balancer for ClientIp {
     }
 }
 
-balancer_kit::export!(ClientIp);
+kit::export!(ClientIp);

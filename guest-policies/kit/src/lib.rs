@@ -1,11 +1,12 @@
 //! What the built-in balancers share: the contract's bindings, settings that are read once, the loop over a batch.
 //!
-//! A balancer implements [`Balancer`] and ends with `balancer_kit::export!(Name);`.
+//! A balancer implements [`Balancer`] and ends with `kit::export!(Name);`.
 
 use std::marker::PhantomData;
 use std::ops::Range;
 
 pub use weir_schedulers as schedulers;
+use weir_schedulers::feedback::{self, Follow, Seen};
 use weir_schedulers::settings::{Problem, Settings};
 use weir_schedulers::share;
 
@@ -16,7 +17,7 @@ mod bindings {
         world: "balancer-only",
         pub_export_macro: true,
         export_macro_name: "export_component",
-        default_bindings_module: "balancer_kit::contract",
+        default_bindings_module: "kit::contract",
     });
 }
 
@@ -35,7 +36,7 @@ use bindings::weir::policy::types::{Columns, Load, PolicyError};
 /// A way to spread connections.
 pub trait Balancer {
     /// What a Service may set.
-    type Settings: Settings + Default;
+    type Settings: Settings;
 
     /// Its label: `info!("name", "One sentence.", Inputs::empty())`.
     const LABEL: Label;
@@ -58,6 +59,9 @@ pub struct Label {
     /// What it wants to see.
     pub inputs: Inputs,
 }
+
+/// What [`List::follow`] looks at.
+pub const FEEDBACK: Inputs = Inputs::LOADS.union(Inputs::AGES).union(Inputs::SHARES);
 
 /// The label of the package this is written in.
 #[macro_export]
@@ -126,6 +130,12 @@ impl List<'_> {
         &self.columns.loads[self.range()]
     }
 
+    /// Slots they have in the ring in force; needs [`Inputs::SHARES`].
+    #[must_use]
+    pub fn shares(&self) -> &[u32] {
+        &self.columns.shares[self.range()]
+    }
+
     /// Seconds since they became ready; needs [`Inputs::AGES`].
     #[must_use]
     pub fn ages(&self) -> &[u32] {
@@ -135,6 +145,23 @@ impl List<'_> {
     /// A name of each member, asked for one by one.
     pub fn names(&self, name: impl Fn(&View, u32, u32) -> String) -> impl Iterator<Item = String> {
         (0..self.ring.count).map(move |endpoint| name(self.view, self.ring.id, endpoint))
+    }
+
+    /// A spread that follows loads; needs [`FEEDBACK`].
+    #[must_use]
+    pub fn follow(&self, follow: Follow) -> Spread {
+        let known = self.weights().iter().zip(self.loads()).zip(self.ages()).zip(self.shares());
+        let seen: Vec<Seen> = known
+            .map(|(((weight, load), age), slots)| Seen {
+                weight: *weight,
+                active: load.active,
+                per_minute: load.per_minute,
+                age: *age,
+                slots: *slots,
+            })
+            .collect();
+        let again_seconds = if seen.len() > 1 { follow.pace.period_seconds } else { 0 };
+        Spread { again_seconds, ..Spread::new(IndexFunction::Random, feedback::choose(&seen, follow)) }
     }
 
     /// A number for this node; its name is asked for once a batch.
@@ -188,14 +215,14 @@ impl<B: Balancer> about::Guest for Component<B> {
 impl<B: Balancer> balancer::Guest for Component<B> {
     fn balance(view: &View, rings: Vec<Ring>, columns: Columns) -> Result<Vec<balancer::Spread>, PolicyError> {
         // Neighbours often share their settings; reading them costs more than the rest.
-        let (mut json, mut settings) = (String::new(), B::Settings::default());
+        let (mut json, mut settings) = (String::new(), parse::<B>("")?);
         let node = std::cell::OnceCell::new();
         let mut spreads = Vec::with_capacity(rings.len());
         for ring in &rings {
             if B::HAS_SETTINGS {
                 let of_ring = view.settings(ring.id);
                 if of_ring != json {
-                    settings = B::Settings::parse(&of_ring).map_err(|problems| invalid(&problems))?;
+                    settings = parse::<B>(&of_ring)?;
                     json = of_ring;
                 }
             }
@@ -223,8 +250,11 @@ fn answer(ring: &Ring, spread: Spread) -> balancer::Spread {
     }
 }
 
+/// Settings of a Service, or all that is wrong with them.
 #[cold]
-fn invalid(problems: &[Problem]) -> PolicyError {
-    let all: Vec<String> = problems.iter().map(ToString::to_string).collect();
-    PolicyError::InvalidSettings(all.join("; "))
+fn parse<B: Balancer>(json: &str) -> Result<B::Settings, PolicyError> {
+    B::Settings::parse(json).map_err(|problems| {
+        let all: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        PolicyError::InvalidSettings(all.join("; "))
+    })
 }

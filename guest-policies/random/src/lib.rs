@@ -3,8 +3,8 @@
 //! What kube-proxy does. It takes no settings, and keeps the affinity a Service asks for. Endpoints whose EndpointSlice
 //! gives them weight 0 are drained.
 
-use balancer_kit::schedulers::share;
-use balancer_kit::{Balancer, IndexFunction, Inputs, Label, List, Spread, label};
+use kit::schedulers::share;
+use kit::{Balancer, IndexFunction, Inputs, Label, List, Spread, label};
 
 struct Random;
 
@@ -20,4 +20,4 @@ impl Balancer for Random {
     }
 }
 
-balancer_kit::export!(Random);
+kit::export!(Random);

@@ -6,9 +6,9 @@
 //! the affinity a Service asks for: then only a client's first connection takes a turn. Endpoints whose EndpointSlice
 //! gives them weight 0 are drained.
 
-use balancer_kit::schedulers::share::{self, Choice, Share};
-use balancer_kit::schedulers::table::begin_elsewhere;
-use balancer_kit::{Balancer, IndexFunction, Inputs, Label, List, Spread, label};
+use kit::schedulers::share::{self, Choice, Share};
+use kit::schedulers::table::begin_elsewhere;
+use kit::{Balancer, IndexFunction, Inputs, Label, List, Spread, label};
 
 struct RoundRobin;
 
@@ -30,4 +30,4 @@ impl Balancer for RoundRobin {
     }
 }
 
-balancer_kit::export!(RoundRobin);
+kit::export!(RoundRobin);

@@ -1,21 +1,26 @@
 //! Shares that follow the connections endpoints have: least connections and its kin, as a control loop.
 //!
 //! IPVS looks at its counters for every connection. Here a share holds for some seconds, until the next look, so the
-//! question is another: which shares, kept that long, bring the endpoints to the same level and neither overshoot
-//! nor swing? The answer for an endpoint with weight `w` and level `l` (connections by weight), where the mean level
-//! is `m`, is the share
+//! question is another: which shares, kept that long, bring the endpoints to one level and neither overshoot nor swing?
 //!
-//! > w · (m / l)^g, limited to between 1/16 and 4 times its weight's.
+//! Let `q` be an endpoint's share in terms of what its weight alone would give it, `l` its level (connections by
+//! weight) and `m` the mean level. The next share is
 //!
-//! In the time `t` between two looks, what an endpoint has goes from `a` to `a·k + s·D·(1 - k)`, with `s` its share,
-//! `D` a factor for traffic and duration `d` of connections, and `k = exp(-t/d)`. Close to the point of rest a
-//! deviation is thus multiplied by `k - g·(1 - k)` from one look to the next. That is within -½ and 1, so that every
-//! deviation dies out, for every `g` between 0 and `(½ + k) / (1 - k)`. The less connections end between two looks,
-//! the more sharply the share may follow the level, and the closer it comes to what IPVS does; where all end, only
-//! `g = ½` is left, and an endpoint that is ten times as slow gets about half of the others' share. `g` is therefore
-//! `1 / (1/k - 1)`, which would hit the mark at once, between [`MILD`] and [`SHARP`], for the shortest duration any
-//! endpoint shows.
+//! > `q' = q^b · (m / l)^g`, between [`BOUNDS`].
+//!
+//! How far to go depends on how long connections last, `d`, in terms of the time `t` between two looks. Of what an
+//! endpoint has, the part `k = exp(-t/d)` is still there at the next look. Close to the point of rest, deviations of the
+//! level and of the share become, in logarithms, `k·l + (1-k)·q` and `b·q - g·l`. The product of that system's two
+//! eigenvalues is `k·b`, and it is stable as long as `g < (1+k)(1+b) / (1-k)`.
+//!
+//! * Where connections are short (`k` near 0), the level shows what the last share did. Then the share has a memory, `b`
+//!   near 1, and moves by the root of the deviation, `g = ½`: each look halves what is left, until the levels are equal,
+//!   whatever the endpoints' speeds.
+//! * Where they are long (`k` near 1), the level itself is a memory, and a second one would swing for long. So `k·b` is
+//!   kept at [`SWING`] at most: what swings loses more than a third at each look. And `g = k / (1-k)`, which would reach
+//!   the mark at the next look, up to [`SHARP`].
 
+use crate::settings::{Fields, Settings};
 use crate::share::{Choice, Share, apportion, living};
 
 /// What counts as the level of an endpoint.
@@ -31,15 +36,41 @@ pub enum Level {
     NeverQueue,
 }
 
-/// How the shares follow.
+/// How fast the shares follow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pace {
+    /// Seconds between two looks.
+    pub period_seconds: u32,
+    /// Seconds until an endpoint that has just become ready gets its full share; 0: at once.
+    pub slow_start_seconds: u32,
+}
+
+impl Settings for Pace {
+    fn read(fields: &mut Fields) -> Self {
+        Self {
+            period_seconds: fields.number("period-seconds", 1..=3600).unwrap_or(5),
+            slow_start_seconds: fields.number("slow-start-seconds", 0..=3600).unwrap_or(30),
+        }
+    }
+}
+
+impl Pace {
+    /// The part of its share that an endpoint of that age gets: it grows evenly from a tenth to the whole.
+    fn grown(self, age: u32) -> f64 {
+        if age >= self.slow_start_seconds {
+            return 1.0;
+        }
+        (f64::from(age) / f64::from(self.slow_start_seconds)).max(FIRST_STEP)
+    }
+}
+
+/// What is levelled, and how fast.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Follow {
     /// What is levelled.
     pub level: Level,
-    /// Seconds between two looks.
-    pub every_seconds: u32,
-    /// Seconds until an endpoint that has just become ready gets its full share; 0: at once.
-    pub slow_start_seconds: u32,
+    /// How fast.
+    pub pace: Pace,
 }
 
 /// What is known of an endpoint.
@@ -53,85 +84,97 @@ pub struct Seen {
     pub per_minute: u32,
     /// Seconds since it became ready.
     pub age: u32,
+    /// Slots it has; 0 when it is new.
+    pub slots: u32,
 }
 
-/// Exponent that is right whatever connections last.
+/// Exponent of the deviation that is right whatever connections last.
 pub const MILD: f64 = 0.5;
 
-/// Largest exponent: sharper ones would answer to chance.
+/// Largest exponent of the deviation: sharper ones would answer to chance.
 pub const SHARP: f64 = 4.0;
 
-/// Most and least an endpoint gets, in terms of what its weight would give it. The upper bound keeps an empty endpoint
-/// from being flooded until the next look; the lower one lets a full one show that it has recovered.
-const BOUNDS: (f64, f64) = (1.0 / 16.0, 4.0);
+/// Largest exponent of the share in force: what chance has done to it must be forgotten at some time.
+pub const MEMORY: f64 = 0.97;
+
+/// Largest product of the eigenvalues.
+pub const SWING: f64 = 0.4;
+
+/// Least and most an endpoint gets, in terms of what its weight would give it. The lower bound lets a full endpoint show
+/// that it has recovered; the upper one keeps an empty endpoint from being flooded until the next look.
+pub const BOUNDS: (f64, f64) = (1.0 / 16.0, 4.0);
 
 /// Least part of its share that an endpoint gets when it has just become ready.
 const FIRST_STEP: f64 = 0.1;
 
 /// Slots an endpoint has on average: fine enough for shares, coarse enough to stay the same while little happens.
-const GRAIN: u32 = 16;
+const GRAIN: u32 = 32;
 
-/// Shares for those endpoints.
+/// Most slots that are shared out.
+const MOST_PARTS: u32 = 4096;
+
+/// The next shares of those endpoints.
 #[must_use]
 pub fn choose(seen: &[Seen], follow: Follow) -> Choice {
     let flat = follow.level == Level::Connections;
     let weight = |seen: &Seen| if flat { u32::from(seen.weight > 0) } else { seen.weight };
     let (weights, drained) = living(seen.iter().map(weight).collect());
-    let sharpness = exponent(seen, &weights, follow.every_seconds);
-    let shares: Vec<f64> = levels(seen, &weights, follow.level)
-        .zip(seen.iter().zip(&weights))
-        .map(|(factor, (seen, weight))| {
-            let followed = factor.powf(sharpness).clamp(BOUNDS.0, BOUNDS.1);
-            f64::from(*weight) * followed * grown(seen.age, follow.slow_start_seconds)
-        })
-        .collect();
+    let all: Vec<(&Seen, f64)> = seen.iter().zip(weights.iter().map(|weight| f64::from(*weight))).collect();
+    let shares: Vec<f64> = shares(&all, follow).collect();
     let count = weights.iter().filter(|weight| **weight > 0).count();
     let parts = u32::try_from(count).unwrap_or(u32::MAX).saturating_mul(GRAIN).min(MOST_PARTS);
-    let young = seen.iter().filter(|seen| grown(seen.age, follow.slow_start_seconds) < 1.0).count();
-    let starting =
-        if young > 0 { format!("{young} of {} endpoints starting slowly", seen.len()) } else { String::new() };
-    let reason: Vec<&str> = [&*drained, &*starting].into_iter().filter(|part| !part.is_empty()).collect();
-    Choice { share: Share::Weights(apportion(&shares, parts)), reason: reason.join("; ") }
+    Choice { share: Share::Weights(apportion(&shares, parts)), reason: reason(&all, follow.pace, &drained) }
 }
 
-/// Most slots that are shared out.
-const MOST_PARTS: u32 = 4096;
-
-/// For each endpoint the mean level by its own: above 1 for one that should get more.
-fn levels<'a>(seen: &'a [Seen], weights: &'a [u32], level: Level) -> impl Iterator<Item = f64> + 'a {
-    let living = || seen.iter().zip(weights).filter(|(_, weight)| **weight > 0);
-    let total: f64 = weights.iter().map(|weight| f64::from(*weight)).sum();
-    let mean_weight = total / (living().count().max(1)) as f64;
-    // One connection more for each, so that a single connection is no infinity of nothing. For `ExpectedDelay` that
-    // is a whole connection for small and large alike; else it is in proportion to the weight.
-    let more = move |weight: f64| match level {
-        Level::Connections | Level::ByWeight => weight / mean_weight,
-        Level::ExpectedDelay | Level::NeverQueue => 1.0,
+/// The share of every endpoint, of any total; 0 for those that are drained. `all` has a weight with each.
+fn shares<'a>(all: &'a [(&Seen, f64)], follow: Follow) -> impl Iterator<Item = f64> + 'a {
+    let count = all.iter().filter(|(_, weight)| *weight > 0.0).count().max(1) as f64;
+    let total: f64 = all.iter().map(|(_, weight)| weight).sum();
+    let slots: f64 = all.iter().map(|(seen, _)| f64::from(seen.slots)).sum();
+    // One connection more for each, so that a single one is not infinitely more than none. By the definition of `sed`
+    // that is a whole one for large and small alike; else it goes by weight.
+    let load = move |seen: &Seen, weight: f64| match follow.level {
+        Level::Connections | Level::ByWeight => f64::from(seen.active) + weight * count / total,
+        Level::ExpectedDelay | Level::NeverQueue => f64::from(seen.active) + 1.0,
     };
-    let load = move |seen: &Seen, weight: f64| f64::from(seen.active) + more(weight);
-    let mean = living().map(|(seen, weight)| load(seen, f64::from(*weight))).sum::<f64>() / total;
-    seen.iter().zip(weights).map(move |(seen, weight)| match (level, f64::from(*weight)) {
-        (_, 0.0) => 1.0,
-        (Level::NeverQueue, _) if seen.active == 0 => f64::MAX,
-        (_, weight) => mean / (load(seen, weight) / weight),
+    let mean =
+        all.iter().filter(|(_, weight)| *weight > 0.0).map(|(seen, weight)| load(seen, *weight)).sum::<f64>() / total;
+    all.iter().map(move |(seen, weight)| {
+        if *weight == 0.0 {
+            return 0.0;
+        }
+        let grown = follow.pace.grown(seen.age);
+        let known = seen.slots > 0 && grown >= 1.0;
+        let in_force = if known { f64::from(seen.slots) / slots * total / weight } else { 1.0 };
+        let stays = stays(seen, follow.pace.period_seconds);
+        let memory = (SWING / stays).min(MEMORY);
+        let sharpness = (stays / (1.0 - stays)).clamp(MILD, SHARP);
+        let level = load(seen, *weight) / weight;
+        let next = in_force.powf(memory) * (mean / level).powf(sharpness);
+        let next = if follow.level == Level::NeverQueue && seen.active == 0 { BOUNDS.1 } else { next };
+        weight * next.clamp(BOUNDS.0, BOUNDS.1) * grown
     })
 }
 
-/// How sharply shares may follow levels.
-fn exponent(seen: &[Seen], weights: &[u32], every_seconds: u32) -> f64 {
-    // Little's law: what is there, by what comes, is how long it stays. One more, lest an endpoint that is empty by
-    // chance speak for all.
-    let duration = |seen: &Seen| f64::from(seen.active + 1) * 60.0 / f64::from(seen.per_minute);
-    let durations = seen.iter().zip(weights).filter(|(seen, weight)| **weight > 0 && seen.per_minute > 0);
-    let shortest = durations.map(|(seen, _)| duration(seen)).fold(f64::INFINITY, f64::min);
-    let exact = 1.0 / ((f64::from(every_seconds) / shortest).exp() - 1.0);
-    exact.clamp(MILD, SHARP)
+/// The part of an endpoint's connections that is still there after so many seconds. By Little's law connections last as
+/// long as there are some, divided by how many come; one more, lest an endpoint that is empty by chance seem fast.
+fn stays(seen: &Seen, seconds: u32) -> f64 {
+    let duration = f64::from(seen.active + 1) * 60.0 / f64::from(seen.per_minute);
+    (-f64::from(seconds) / duration).exp()
 }
 
-/// The part of its share that an endpoint of that age gets: it grows evenly from a tenth to the whole.
-fn grown(age: u32, slow_start_seconds: u32) -> f64 {
-    if age >= slow_start_seconds {
-        return 1.0;
-    }
-    (f64::from(age) / f64::from(slow_start_seconds)).max(FIRST_STEP)
+/// Who is drained, who is starting, and how far apart the others are.
+fn reason(all: &[(&Seen, f64)], pace: Pace, drained: &str) -> String {
+    let serving = || all.iter().filter(|(_, weight)| *weight > 0.0).map(|(seen, _)| seen);
+    let starting = serving().filter(|seen| pace.grown(seen.age) < 1.0).count();
+    let starting = if starting > 0 { format!("{starting} starting slowly") } else { String::new() };
+    let levels = match (serving().map(|seen| seen.active).min(), serving().map(|seen| seen.active).max()) {
+        (Some(least), Some(most)) if most > 0 => format!("{least} to {most} connections an endpoint"),
+        _ => String::new(),
+    };
+    let parts: Vec<&str> = [&*levels, &*starting, drained].into_iter().filter(|part| !part.is_empty()).collect();
+    parts.join("; ")
 }
+
+#[cfg(test)]
+mod tests;

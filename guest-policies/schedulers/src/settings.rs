@@ -41,9 +41,16 @@ pub trait Settings: Sized {
     }
 }
 
-/// A policy without settings.
+/// A policy without settings. It needs no JSON to say so, which makes its component a fifth of the size.
 impl Settings for () {
     fn read(_: &mut Fields) -> Self {}
+
+    fn parse(json: &str) -> Result<Self, Vec<Problem>> {
+        match json.trim_ascii() {
+            "" | "{}" => Ok(()),
+            _ => Err(vec![Problem { path: String::new(), message: "this policy takes no settings".to_owned() }]),
+        }
+    }
 }
 
 /// The fields of settings that are being read.
@@ -90,6 +97,17 @@ impl Fields {
         if found.is_none() {
             let (least, most) = (allowed.start(), allowed.end());
             self.refuse(path, format!("{} is no whole number from {least} to {most}", shown(value)));
+        }
+        found
+    }
+
+    /// A number within `allowed`, whole or not.
+    pub fn decimal(&mut self, name: &'static str, allowed: RangeInclusive<f64>) -> Option<f64> {
+        let value = self.take(name)?;
+        let found = value.as_f64().filter(|number| allowed.contains(number));
+        if found.is_none() {
+            let (least, most) = (allowed.start(), allowed.end());
+            self.refuse(name, format!("{} is no number from {least} to {most}", shown(&value)));
         }
         found
     }
@@ -143,12 +161,9 @@ impl Fields {
 
     /// What was wrong; fields nobody asked for are, too.
     fn finish(mut self) -> Vec<Problem> {
-        let known = match &self.known[..] {
-            [] => "this policy takes none".to_owned(),
-            known => format!("there are {}", known.join(", ")),
-        };
+        let known = self.known.join(", ");
         for name in std::mem::take(&mut self.left).into_iter().map(|(name, _)| name) {
-            self.refuse(name, format!("no such setting; {known}"));
+            self.refuse(name, format!("no such setting; there are {known}"));
         }
         self.problems
     }
@@ -170,6 +185,7 @@ mod tests {
     #[derive(Debug, PartialEq)]
     struct All {
         number: Option<u32>,
+        decimal: Option<f64>,
         flag: Option<bool>,
         text: Option<String>,
         choice: Option<char>,
@@ -180,6 +196,7 @@ mod tests {
         fn read(fields: &mut Fields) -> Self {
             Self {
                 number: fields.number("number", 1..=9),
+                decimal: fields.decimal("decimal", 1.0..=2.5),
                 flag: fields.flag("flag"),
                 text: fields.text("text"),
                 choice: fields.choice("choice", &[("a", 'A'), ("b", 'B')]),
@@ -195,12 +212,19 @@ mod tests {
 
     #[test]
     fn fields_are_optional_and_nothing_is_an_empty_object() {
-        let none = All { number: None, flag: None, text: None, choice: None, table: BTreeMap::new() };
+        let none = All { number: None, decimal: None, flag: None, text: None, choice: None, table: BTreeMap::new() };
         assert_eq!(All::parse("").as_ref(), Ok(&none));
         assert_eq!(All::parse(" {}").as_ref(), Ok(&none));
-        let json = r#"{"number": 9, "flag": false, "text": "x", "choice": "b", "table": {"k": 0}}"#;
+        let json = r#"{"number": 9, "decimal": 2, "flag": false, "text": "x", "choice": "b", "table": {"k": 0}}"#;
         let table = [("k".to_owned(), 0)].into();
-        let all = All { number: Some(9), flag: Some(false), text: Some("x".to_owned()), choice: Some('B'), table };
+        let all = All {
+            number: Some(9),
+            decimal: Some(2.0),
+            flag: Some(false),
+            text: Some("x".to_owned()),
+            choice: Some('B'),
+            table,
+        };
         assert_eq!(All::parse(json), Ok(all));
     }
 
@@ -218,10 +242,11 @@ mod tests {
                 "table.m: -1 is no whole number from 0 to 5",
             ]
         );
+        assert_eq!(problems(r#"{"decimal": 0.99}"#), ["decimal: 0.99 is no number from 1 to 2.5"]);
         assert_eq!(problems(r#"{"table": []}"#), ["table: a list is no object of numbers"]);
         assert_eq!(
             problems(r#"{"numbers": 1}"#),
-            ["numbers: no such setting; there are number, flag, text, choice, table"]
+            ["numbers: no such setting; there are number, decimal, flag, text, choice, table"]
         );
         assert_eq!(problems("[]"), ["settings are an object, such as {}, not a list"]);
         let cut_off = problems("{");
@@ -230,7 +255,8 @@ mod tests {
 
     #[test]
     fn a_policy_without_settings_refuses_any() {
+        assert_eq!((<()>::parse(""), <()>::parse(" {} ")), (Ok(()), Ok(())));
         let problems = <()>::parse(r#"{"a": 1}"#).expect_err("there are none");
-        assert_eq!(problems[0].to_string(), "a: no such setting; this policy takes none");
+        assert_eq!(problems[0].to_string(), "this policy takes no settings");
     }
 }

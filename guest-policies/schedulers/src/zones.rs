@@ -2,17 +2,35 @@
 
 use std::collections::BTreeMap;
 
+use crate::settings::{Fields, Settings};
 use crate::share::{Choice, Share, grouped, living};
 
 /// How much a zone may keep to itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Limits {
     /// Percent of all traffic that begins in this zone; `None`: as much as in every other zone that has endpoints.
     pub traffic_percent: Option<u32>,
-    /// Percent by which the load on an endpoint of this zone may exceed the mean before traffic spills over.
-    pub tolerance_percent: u32,
-    /// Connections an endpoint of this zone may have through this node; `None`: any number.
-    pub busy_at: Option<u32>,
+    /// How many times the mean load an endpoint of this zone may get before traffic spills over; at least 1.
+    pub overload: f64,
+}
+
+impl Settings for Limits {
+    fn read(fields: &mut Fields) -> Self {
+        Self {
+            traffic_percent: fields.number("traffic-percent", 1..=100),
+            overload: fields.decimal("overload", 1.0..=100.0).unwrap_or(1.5),
+        }
+    }
+}
+
+/// When endpoints of this zone are busy, and how much there is to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Busy {
+    /// Connections through this node that an endpoint of this zone may have for each unit of its weight.
+    pub at: u32,
+    /// Connections this node has with all endpoints together, those of other zones included. That figure does not
+    /// change with the share that spills over, so this loop cannot swing.
+    pub active: u64,
 }
 
 /// Parts a whole is measured in here.
@@ -20,15 +38,13 @@ const WHOLE: f64 = 10_000.0;
 
 /// Shares of a list by zone.
 ///
-/// `zones` are the numbers of the endpoints' zones, 0 where unknown, and `here` that of this node. `active` are the
-/// connections this node has with all of them together; only [`Limits::busy_at`] needs it.
+/// `zones` are the numbers of the endpoints' zones, 0 where unknown, and `here` that of this node.
 ///
-/// The own zone keeps all its traffic as long as it has its share of the weight, give or take the tolerance: with `t`
-/// of all traffic and `w` of all weight, its endpoints are loaded `t / w` times the mean, so it keeps `w / t` times
-/// one and a half when 50 percent more than the mean are tolerated. What spills over goes to zones that have more
-/// weight than traffic, in proportion to their surplus: the rule of Envoy's zone-aware routing.
+/// With `t` of all traffic and `w` of all weight, endpoints of the own zone would get `t / w` times the mean load. Up to
+/// `overload` times it they do; of the rest, the zone keeps `overload * w / t`. What spills over goes to zones that have
+/// more weight than traffic, in proportion to their surplus: the rule of Envoy's zone-aware routing.
 #[must_use]
-pub fn choose(zones: &[u32], here: u32, weights: &[u32], active: u64, limits: Limits) -> Choice {
+pub fn choose(zones: &[u32], here: u32, weights: &[u32], limits: Limits, busy: Option<Busy>) -> Choice {
     let (weights, drained) = living(weights.to_vec());
     let mut totals: BTreeMap<u32, u64> = BTreeMap::new();
     for (zone, weight) in zones.iter().zip(&weights).filter(|(_, weight)| **weight > 0) {
@@ -44,10 +60,9 @@ pub fn choose(zones: &[u32], here: u32, weights: &[u32], active: u64, limits: Li
         Some(percent) => f64::from(percent.clamp(1, 100)) / 100.0,
         None => 1.0 / totals.len() as f64,
     };
-    let tolerated = 1.0 + f64::from(limits.tolerance_percent) / 100.0;
-    let by_weight = own as f64 / all as f64 / traffic * tolerated;
-    let room = limits.busy_at.map(|busy_at| u64::from(busy_at) * own);
-    let by_load = room.filter(|room| *room < active).map_or(1.0, |room| room as f64 / active as f64);
+    let by_weight = own as f64 / all as f64 / traffic * limits.overload;
+    let by_load = busy.filter(|busy| busy.active > 0);
+    let by_load = by_load.map_or(1.0, |busy| f64::from(busy.at) * own as f64 / busy.active as f64);
     let kept = if others == 0 { 1.0 } else { by_weight.min(by_load).min(1.0) };
     let kept = (kept * WHOLE).round() as u32;
 
@@ -94,7 +109,7 @@ fn joined(one: &str, other: &str) -> String {
 mod tests {
     use super::*;
 
-    const LIMITS: Limits = Limits { traffic_percent: None, tolerance_percent: 0, busy_at: None };
+    const LIMITS: Limits = Limits { traffic_percent: None, overload: 1.0 };
 
     /// The share of each endpoint, in percent of all.
     fn percent(choice: &Choice) -> Vec<f64> {
@@ -105,21 +120,21 @@ mod tests {
 
     #[test]
     fn a_zone_with_its_share_keeps_its_traffic() {
-        let choice = choose(&[1, 1, 2, 2], 1, &[1; 4], 0, LIMITS);
+        let choice = choose(&[1, 1, 2, 2], 1, &[1; 4], LIMITS, None);
         assert_eq!((percent(&choice), &*choice.reason), (vec![50.0, 50.0, 0.0, 0.0], ""));
-        let more = choose(&[1, 1, 1, 2], 1, &[1; 4], 0, LIMITS);
+        let more = choose(&[1, 1, 1, 2], 1, &[1; 4], LIMITS, None);
         assert_eq!(percent(&more), [33.3, 33.3, 33.3, 0.0]);
-        let alone = choose(&[1, 1], 1, &[1; 2], 9_999, Limits { busy_at: Some(1), ..LIMITS });
+        let alone = choose(&[1, 1], 1, &[1; 2], LIMITS, Some(Busy { at: 1, active: 9_999 }));
         assert_eq!(percent(&alone), [50.0, 50.0], "there is nowhere to go");
     }
 
     #[test]
     fn a_zone_with_too_few_endpoints_spills_the_rest_so_that_all_are_loaded_alike() {
         let zones = [1, 2, 2, 2];
-        let here = choose(&zones, 1, &[1; 4], 0, LIMITS);
+        let here = choose(&zones, 1, &[1; 4], LIMITS, None);
         assert_eq!(percent(&here), [50.0, 16.7, 16.7, 16.7]);
         assert_eq!(here.reason, "own zone keeps 50 %: it has 1 of 4 of the weight");
-        let there = choose(&zones, 2, &[1; 4], 0, LIMITS);
+        let there = choose(&zones, 2, &[1; 4], LIMITS, None);
         assert_eq!(percent(&there), [0.0, 33.3, 33.3, 33.3]);
         // Half of all traffic begins in each zone: the endpoints together get 25 percent each.
         let sum: Vec<f64> = percent(&here).iter().zip(percent(&there)).map(|(a, b)| (a + b) / 2.0).collect();
@@ -128,32 +143,35 @@ mod tests {
 
     #[test]
     fn only_zones_with_a_surplus_take_what_spills_over() {
-        let choice = choose(&[1, 2, 2, 3, 3, 3], 1, &[1; 6], 0, LIMITS);
+        let choice = choose(&[1, 2, 2, 3, 3, 3], 1, &[1; 6], LIMITS, None);
         assert_eq!(percent(&choice), [50.0, 0.0, 0.0, 16.7, 16.7, 16.7], "zone 2 has just its third");
     }
 
     #[test]
     fn settings_say_how_much_traffic_there_is_and_how_much_is_tolerated() {
         let zones = [1, 2, 2, 2];
-        let tolerant = choose(&zones, 1, &[1; 4], 0, Limits { tolerance_percent: 50, ..LIMITS });
+        let tolerant = choose(&zones, 1, &[1; 4], Limits { overload: 1.5, ..LIMITS }, None);
         assert_eq!(percent(&tolerant)[0], 75.0);
-        let quiet = choose(&zones, 1, &[1; 4], 0, Limits { traffic_percent: Some(20), ..LIMITS });
+        let quiet = choose(&zones, 1, &[1; 4], Limits { traffic_percent: Some(20), ..LIMITS }, None);
         assert_eq!(percent(&quiet)[0], 100.0);
     }
 
     #[test]
     fn busy_endpoints_spill_what_is_too_much() {
-        let limits = Limits { busy_at: Some(10), ..LIMITS };
-        assert_eq!(percent(&choose(&[1, 2], 1, &[1; 2], 10, limits)), [100.0, 0.0]);
-        let busy = choose(&[1, 2], 1, &[1; 2], 40, limits);
-        assert_eq!((percent(&busy), &*busy.reason), (vec![25.0, 75.0], "own zone keeps 25 %: its endpoints are busy"));
+        let busy = |active| Some(Busy { at: 10, active });
+        assert_eq!(percent(&choose(&[1, 2], 1, &[1; 2], LIMITS, busy(10))), [100.0, 0.0]);
+        let spilled = choose(&[1, 2], 1, &[1; 2], LIMITS, busy(40));
+        assert_eq!(
+            (percent(&spilled), &*spilled.reason),
+            (vec![25.0, 75.0], "own zone keeps 25 %: its endpoints are busy")
+        );
     }
 
     #[test]
     fn without_a_zone_all_serve() {
-        let unknown = choose(&[1, 2], 0, &[1, 3], 0, LIMITS);
+        let unknown = choose(&[1, 2], 0, &[1, 3], LIMITS, None);
         assert_eq!((unknown.share, &*unknown.reason), (Share::Weights(vec![1, 3]), "this node's zone is unknown"));
-        let none = choose(&[2, 2], 1, &[1, 0], 0, LIMITS);
+        let none = choose(&[2, 2], 1, &[1, 0], LIMITS, None);
         assert_eq!(
             (percent(&none), &*none.reason),
             (vec![100.0, 0.0], "no endpoint in this zone; 1 of 2 endpoints drained")

@@ -10,20 +10,20 @@
 //!   "by-node": { "worker-big": 4 },
 //!   "by-zone": { "zone-a": 3, "zone-b": 1 },
 //!   "default": 1,
-//!   "pick": "random"
+//!   "index": "random"
 //! }
 //! ```
 //!
 //! The first table that names the endpoint counts, in that order; then `default`; then the slice. Of prefixes the
-//! longest that fits counts. Weights go from 0, which drains an endpoint, to 65535. `pick` is `random` or
+//! longest that fits counts. Weights go from 0, which drains an endpoint, to 65535. `index` is `random` or
 //! `round-robin`.
 
 use std::collections::BTreeMap;
 
-use balancer_kit::schedulers::settings::{Fields, Settings};
-use balancer_kit::schedulers::share::{self, Choice, Share};
-use balancer_kit::schedulers::table::{begin_elsewhere, interleaved};
-use balancer_kit::{Balancer, IndexFunction, Inputs, Label, List, Spread, View, label};
+use kit::schedulers::settings::{Fields, Settings};
+use kit::schedulers::share::{self, Choice, Share};
+use kit::schedulers::table::{begin_elsewhere, interleaved};
+use kit::{Balancer, IndexFunction, Inputs, Label, List, Spread, View, label};
 
 /// Weights by some name.
 type Table = BTreeMap<String, u32>;
@@ -31,20 +31,13 @@ type Table = BTreeMap<String, u32>;
 /// Most slots that are handed over as such, to begin elsewhere on every node. Above, Weir makes them of the weights.
 const MOST_SLOTS: usize = 4096;
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Pick {
-    Random,
-    RoundRobin,
-}
-
-#[derive(Default)]
 struct Weights {
     by_address: Table,
     by_pod_prefix: Table,
     by_node: Table,
     by_zone: Table,
     default: Option<u32>,
-    pick: Option<Pick>,
+    index: Option<IndexFunction>,
 }
 
 impl Settings for Weights {
@@ -56,7 +49,8 @@ impl Settings for Weights {
             by_node: fields.table("by-node", weight.clone()),
             by_zone: fields.table("by-zone", weight.clone()),
             default: fields.number("default", weight),
-            pick: fields.choice("pick", &[("random", Pick::Random), ("round-robin", Pick::RoundRobin)]),
+            index: fields
+                .choice("index", &[("random", IndexFunction::Random), ("round-robin", IndexFunction::RoundRobin)]),
         }
     }
 }
@@ -122,7 +116,7 @@ impl Balancer for Weighted {
 
     fn spread(settings: &Weights, list: &List<'_>) -> Spread {
         let Choice { share, reason } = share::weighted(settings.of(list));
-        if settings.pick != Some(Pick::RoundRobin) {
+        if settings.index != Some(IndexFunction::RoundRobin) {
             return Spread::new(IndexFunction::Random, Choice { share, reason });
         }
         let slots = match &share {
@@ -140,4 +134,4 @@ impl Balancer for Weighted {
     }
 }
 
-balancer_kit::export!(Weighted);
+kit::export!(Weighted);

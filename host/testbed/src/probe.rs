@@ -130,12 +130,7 @@ impl ProbeReport {
 
 /// Does `work` at `start`, `start + period`, … and notes when each was done. What was missed is not made up for: a
 /// probe that hung must not look like one that ran.
-fn on_schedule(
-    stop: &AtomicBool,
-    start: Instant,
-    period: Duration,
-    mut work: impl FnMut(u64) -> Outcome,
-) -> Vec<Done> {
+fn on_schedule(stop: &AtomicBool, start: Instant, period: Duration, mut work: impl FnMut(u64) -> Outcome) -> Vec<Done> {
     let mut outcomes = Vec::new();
     let mut next = start;
     for number in 0.. {
