@@ -24,7 +24,7 @@ type Open = Arc<dyn Fn() -> io::Result<Box<dyn FlowEvents>> + Send + Sync>;
 /// lock that is never held for longer than a few hundred endpoints take.
 pub struct LoadFollower {
     open: Open,
-    counting: Option<Arc<Shared>>,
+    counting: Mutex<Option<Arc<Shared>>>,
 }
 
 /// What the worker and those who ask have in common.
@@ -51,12 +51,13 @@ impl LoadFollower {
     /// Counts what the source that `open` opens tells. It is opened on the counting thread, in the network namespace
     /// of the thread that called [`LoadFollower::set_wanted`], and again after it failed.
     pub fn with(open: impl Fn() -> io::Result<Box<dyn FlowEvents>> + Send + Sync + 'static) -> Self {
-        Self { open: Arc::new(open), counting: None }
+        Self { open: Arc::new(open), counting: Mutex::default() }
     }
 
     /// Begins to count, or ends it and forgets all numbers; nothing happens when that is so already. Never waits.
-    pub fn set_wanted(&mut self, wanted: bool) {
-        match (wanted, &self.counting) {
+    pub fn set_wanted(&self, wanted: bool) {
+        let mut counting = self.counting();
+        match (wanted, &*counting) {
             (true, None) => {
                 let shared = Arc::new(Shared {
                     tallies: Mutex::default(),
@@ -70,20 +71,25 @@ impl LoadFollower {
                     Err(error) => warn!(%error, "cannot count connections: policies are told of no load"),
                 }
                 // Kept even then, so that it is said once.
-                self.counting = Some(shared);
+                *counting = Some(shared);
             }
             (false, Some(shared)) => {
                 shared.stopped.store(true, Ordering::Relaxed);
-                self.counting = None;
+                *counting = None;
             }
             _ => {}
         }
     }
 
+    fn counting(&self) -> MutexGuard<'_, Option<Arc<Shared>>> {
+        // There or not: nothing in between could be left behind.
+        self.counting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// How often all flows were read since counting began: 0 until it really has, 1 soon after.
     #[must_use]
     pub fn dumps(&self) -> u64 {
-        self.counting.as_ref().map_or(0, |shared| shared.dumps.load(Ordering::Acquire))
+        self.counting().as_ref().map_or(0, |shared| shared.dumps.load(Ordering::Acquire))
     }
 }
 
@@ -95,7 +101,7 @@ impl Default for LoadFollower {
 
 impl Loads for LoadFollower {
     fn load(&self, protocol: Protocol, address: IpAddr, port: u16) -> Load {
-        let Some(shared) = &self.counting else { return Load::default() };
+        let Some(shared) = &*self.counting() else { return Load::default() };
         let endpoint = Endpoint { protocol, address: SocketAddr::new(address, port) };
         shared.tallies().load(&endpoint, shared.now())
     }

@@ -71,7 +71,10 @@ impl Tracker {
         if dump == Dump::Complete {
             let unseen = self.flows.extract_if(.., |_, tracked| tracked.dump != self.dump);
             let unseen: Vec<Tracked> = unseen.map(|(_, tracked)| tracked).collect();
-            unseen.into_iter().for_each(|tracked| self.forget(tracked));
+            // One by one: the last flow of an endpoint must find itself to be the last.
+            for tracked in unseen {
+                self.forget(&tracked);
+            }
         }
     }
 
@@ -99,7 +102,7 @@ impl Tracker {
         match self.flows.entry(key) {
             Entry::Occupied(entry) if state == State::Gone => {
                 let tracked = entry.remove();
-                self.forget(tracked);
+                self.forget(&tracked);
             }
             Entry::Occupied(mut entry) => {
                 let tracked = entry.get_mut();
@@ -126,7 +129,7 @@ impl Tracker {
         }
     }
 
-    fn forget(&mut self, tracked: Tracked) {
+    fn forget(&mut self, tracked: &Tracked) {
         note(&mut self.changes, *tracked.endpoint, -i32::from(tracked.open), false);
         // The other one is in the set.
         const LAST: usize = 2;

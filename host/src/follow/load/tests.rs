@@ -71,7 +71,7 @@ fn until(what: &str, holds: impl Fn() -> bool) {
 #[test]
 fn counts_only_while_somebody_asks() {
     let kernel = Kernel::default();
-    let mut follower = follower(&kernel);
+    let follower = follower(&kernel);
     kernel.0.lock().expect("no panic").flows = vec![(flow(1), State::Open), (flow(2), State::Closed)];
     assert_eq!(sums(&follower), (0, 0));
     follower.set_wanted(true);
@@ -89,7 +89,7 @@ fn counts_only_while_somebody_asks() {
 #[test]
 fn lost_events_are_made_up_for() {
     let kernel = Kernel::default();
-    let mut follower = follower(&kernel);
+    let follower = follower(&kernel);
     follower.set_wanted(true);
     until("no first dump", || follower.dumps() == 1);
     {
@@ -105,7 +105,7 @@ fn lost_events_are_made_up_for() {
 fn a_source_that_breaks_is_opened_again() {
     let kernel = Kernel::default();
     kernel.0.lock().expect("no panic").flows = vec![(flow(1), State::Open)];
-    let mut follower = follower(&kernel);
+    let follower = follower(&kernel);
     follower.set_wanted(true);
     until("no first dump", || follower.dumps() == 1);
     kernel.0.lock().expect("no panic").broken = true;
@@ -117,7 +117,7 @@ fn a_source_that_breaks_is_opened_again() {
 fn without_permission_every_load_is_zero() {
     let attempts = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&attempts);
-    let mut follower = LoadFollower::with(move || {
+    let follower = LoadFollower::with(move || {
         counted.fetch_add(1, Ordering::Relaxed);
         Err(io::ErrorKind::PermissionDenied.into())
     });
