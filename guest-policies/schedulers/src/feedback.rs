@@ -107,6 +107,9 @@ pub const BOUNDS: (f64, f64) = (1.0 / 16.0, 4.0);
 /// Least part of its share that an endpoint gets when it has just become ready.
 const FIRST_STEP: f64 = 0.1;
 
+/// Seconds after which the rate of an endpoint's connections is known: the host tells the mean of half a minute.
+const SETTLED: u32 = 30;
+
 /// Slots an endpoint has on average: fine enough for shares, coarse enough to stay the same while little happens.
 const GRAIN: u32 = 32;
 
@@ -139,6 +142,10 @@ fn shares<'a>(all: &'a [(&Seen, f64)], follow: Follow) -> impl Iterator<Item = f
     };
     let mean =
         all.iter().filter(|(_, weight)| *weight > 0.0).map(|(seen, weight)| load(seen, *weight)).sum::<f64>() / total;
+    // What is known of all together stands for those of whom little is known. One connection more for each, lest one
+    // that is empty by chance seem fast.
+    let sum = |figure: fn(&Seen) -> u32| all.iter().map(|(seen, _)| figure(seen)).fold(0, u32::saturating_add);
+    let usual = duration(sum(|seen| seen.active.saturating_add(1)), sum(|seen| seen.per_minute));
     all.iter().map(move |(seen, weight)| {
         if *weight == 0.0 {
             return 0.0;
@@ -146,21 +153,30 @@ fn shares<'a>(all: &'a [(&Seen, f64)], follow: Follow) -> impl Iterator<Item = f
         let grown = follow.pace.grown(seen.age);
         let known = seen.slots > 0 && grown >= 1.0;
         let in_force = if known { f64::from(seen.slots) / slots * total / weight } else { 1.0 };
-        let stays = stays(seen, follow.pace.period_seconds);
+        let duration =
+            if seen.age < SETTLED { usual } else { duration(seen.active.saturating_add(1), seen.per_minute) };
+        // Of its connections, the part that is still there at the next look.
+        let stays = (-f64::from(follow.pace.period_seconds) / duration).exp();
         let memory = (SWING / stays).min(MEMORY);
         let sharpness = (stays / (1.0 - stays)).clamp(MILD, SHARP);
-        let level = load(seen, *weight) / weight;
-        let next = in_force.powf(memory) * (mean / level).powf(sharpness);
+        let level = load(seen, *weight) / weight / mean;
+        let next = in_force.powf(memory) * level.powf(-sharpness);
         let next = if follow.level == Level::NeverQueue && seen.active == 0 { BOUNDS.1 } else { next };
-        weight * next.clamp(BOUNDS.0, BOUNDS.1) * grown
+        let most = if seen.age < SETTLED { room(level, stays) } else { BOUNDS.1 };
+        weight * next.clamp(BOUNDS.0, most) * grown
     })
 }
 
-/// The part of an endpoint's connections that is still there after so many seconds. By Little's law connections last as
-/// long as there are some, divided by how many come; one more, lest an endpoint that is empty by chance seem fast.
-fn stays(seen: &Seen, seconds: u32) -> f64 {
-    let duration = f64::from(seen.active + 1) * 60.0 / f64::from(seen.per_minute);
-    (-f64::from(seconds) / duration).exp()
+/// The share of an endpoint, as fast as the others, that brings it from `level` a fifth above the mean by the next look.
+/// A new one is empty because it is new, which says nothing of what it can take.
+fn room(level: f64, stays: f64) -> f64 {
+    let ends = (1.0 - stays).max(f64::EPSILON);
+    ((1.2 - level * stays) / ends).clamp(1.0, BOUNDS.1)
+}
+
+/// Seconds that connections last, by Little's law: as long as there are some, divided by how many come in a second.
+fn duration(active: u32, per_minute: u32) -> f64 {
+    f64::from(active) * 60.0 / f64::from(per_minute)
 }
 
 /// Who is drained, who is starting, and how far apart the others are.

@@ -10,6 +10,9 @@ struct Fluid {
     endpoints: Vec<(u32, f64, f64)>,
     shares: Vec<f64>,
     slots: Vec<u32>,
+    /// Connections a minute each got in the last periods: the host tells the mean of half a minute.
+    lately: Vec<Vec<f64>>,
+    ages: Vec<u32>,
 }
 
 impl Fluid {
@@ -18,7 +21,14 @@ impl Fluid {
         let total: u32 = endpoints.iter().map(|(weight, ..)| weight).sum();
         let shares = endpoints.iter().map(|(weight, ..)| f64::from(*weight) / f64::from(total)).collect();
         let slots = endpoints.iter().map(|(weight, ..)| *weight).collect();
-        Self { rate, endpoints, shares, slots }
+        Self {
+            rate,
+            lately: vec![Vec::new(); endpoints.len()],
+            ages: vec![u32::MAX; endpoints.len()],
+            endpoints,
+            shares,
+            slots,
+        }
     }
 
     /// One period, and then a look.
@@ -28,15 +38,18 @@ impl Fluid {
             let stays = (-period / *duration).exp();
             *active = *active * stays + share * self.rate * *duration * (1.0 - stays);
         }
-        let seen = |(((weight, _, active), share), slots): (((&u32, &f64, &f64), &f64), &u32)| Seen {
-            weight: *weight,
-            active: active.round() as u32,
-            per_minute: (share * self.rate * 60.0).round() as u32,
-            age: u32::MAX,
-            slots: *slots,
+        let periods = (30.0 / period).ceil() as usize;
+        for (lately, share) in self.lately.iter_mut().zip(&self.shares) {
+            lately.insert(0, share * self.rate * 60.0);
+            lately.truncate(periods);
+        }
+        let seen = |at: usize| {
+            let (weight, _, active) = self.endpoints[at];
+            let per_minute = (self.lately[at].iter().sum::<f64>() / periods as f64).round() as u32;
+            Seen { weight, active: active.round() as u32, per_minute, age: self.ages[at], slots: self.slots[at] }
         };
-        let columns = self.endpoints.iter().map(|(weight, duration, active)| (weight, duration, active));
-        let seen: Vec<Seen> = columns.zip(&self.shares).zip(&self.slots).map(seen).collect();
+        let seen: Vec<Seen> = (0..self.endpoints.len()).map(seen).collect();
+        self.ages.iter_mut().for_each(|age| *age = age.saturating_add(follow.pace.period_seconds));
         let Share::Weights(weights) = choose(&seen, follow).share else { panic!("weights") };
         let total: u32 = weights.iter().sum();
         self.shares = weights.iter().map(|weight| f64::from(*weight) / f64::from(total)).collect();
@@ -90,7 +103,8 @@ fn a_new_endpoint_is_filled_without_being_flooded() {
         let mut fluid = Fluid::new(1000.0 / duration, &[(1, duration); 10]);
         // At rest, but for the last, which has just come.
         fluid.endpoints.iter_mut().take(9).for_each(|(.., active)| *active = 1000.0 / 9.0);
-        fluid.slots[9] = 0;
+        fluid.lately.iter_mut().take(9).for_each(|lately| *lately = vec![60.0 * 1000.0 / duration / 9.0; 6]);
+        (fluid.slots[9], fluid.shares[9], fluid.ages[9]) = (0, 0.0, 0);
         let follow = Follow { level: Level::Connections, pace: STEADY };
         let most = (0..200).fold(0.0_f64, |most, _| {
             fluid.step(follow);
