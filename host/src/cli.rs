@@ -14,6 +14,7 @@ use weir_model::Protocol;
 use crate::cli::flags::ProxyFlags;
 use crate::commands;
 use crate::config::{self, Config, Loaded, LogFormat, Logging};
+use crate::policies::compiler::compile;
 use crate::telemetry;
 
 /// A Kubernetes service proxy on nftables, with load-balancing policies in WebAssembly.
@@ -48,6 +49,9 @@ enum Command {
     Cleanup,
     /// Checks configuration files, and prints what they come to.
     CheckConfig(CheckConfigArgs),
+    /// Compiles the component on standard input into a directory, within bounds. The daemon starts it for itself.
+    #[command(hide = true)]
+    CompilePolicy(CompilePolicyArgs),
 }
 
 /// Where the Services come from, and which node this is.
@@ -125,6 +129,20 @@ pub(crate) struct CheckConfigArgs {
     pub(crate) files: Vec<PathBuf>,
     #[command(flatten)]
     pub(crate) proxy: ProxyFlags,
+}
+
+/// `weir compile-policy`.
+#[derive(Args, Debug)]
+struct CompilePolicyArgs {
+    /// Directory of compiled policies.
+    #[arg(long, value_name = "DIR")]
+    cache: PathBuf,
+    /// Most bytes of address space.
+    #[arg(long, value_name = "BYTES")]
+    memory: u64,
+    /// Most seconds of processor time.
+    #[arg(long, value_name = "N")]
+    seconds: u64,
 }
 
 /// `weir demo`.
@@ -217,7 +235,7 @@ impl Cli {
             Command::Run(args) => Some(&args.node),
             Command::Render(args) => Some(&args.node),
             Command::Explain(args) => Some(&args.node),
-            Command::Demo(_) | Command::Cleanup | Command::CheckConfig(_) => None,
+            Command::Demo(_) | Command::Cleanup | Command::CheckConfig(_) | Command::CompilePolicy(_) => None,
         };
         let Loaded { config, notes } = node.map(NodeArgs::load).transpose()?.unwrap_or_default();
         let Logging { format, level } = &config.logging;
@@ -232,6 +250,10 @@ impl Cli {
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
+    // It speaks to the daemon that started it, and to nobody else.
+    if let Command::CompilePolicy(CompilePolicyArgs { cache, memory, seconds }) = &cli.command {
+        return compile(cache, *memory, *seconds);
+    }
     // One-shot commands answer on standard output; their log is for what went wrong.
     let done = cli.start().and_then(|config| match cli.command {
         Command::Run(args) => commands::run::run(&args, config),
@@ -240,6 +262,7 @@ pub fn main() -> ExitCode {
         Command::Demo(args) => commands::demo::run(&args),
         Command::Cleanup => commands::cleanup::run(),
         Command::CheckConfig(args) => commands::check_config::run(&args),
+        Command::CompilePolicy(_) => Ok(()),
     });
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -160,7 +160,7 @@ pub fn level(verbosity: u32) -> &'static str {
     }
 }
 
-/// Names of the policies that serve where a Service asks for none.
+/// The policies: names of those that serve where a Service asks for none, and how those from outside are treated.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct DefaultPolicies {
@@ -168,6 +168,12 @@ pub struct DefaultPolicies {
     pub traffic: String,
     /// Decides how connections spread.
     pub balancer: String,
+    /// Whether policies from outside of the binary are used. If not, none is even compiled, and the built-in ones
+    /// decide where a Service or this node asks for such a one.
+    pub enabled: bool,
+    /// Absolute path of a directory for compiled policies, which only the daemon may be able to write to; when empty,
+    /// they are compiled again at each start.
+    pub cache_directory: String,
 }
 
 /// How pods of this node are told from other clients (kube-proxy: `detectLocalMode`).
@@ -276,7 +282,8 @@ impl Default for Logging {
 
 impl Default for DefaultPolicies {
     fn default() -> Self {
-        Self { traffic: "kubernetes".to_owned(), balancer: "random".to_owned() }
+        let [traffic, balancer] = ["kubernetes", "random"].map(str::to_owned);
+        Self { traffic, balancer, enabled: true, cache_directory: String::new() }
     }
 }
 
@@ -298,6 +305,10 @@ impl Config {
         }
         if let Some(score) = self.oom_score_adj.filter(|score| !(-1000..=1000).contains(score)) {
             return Err(("oomScoreAdj", format!("must be -1000 to 1000, not {score}")));
+        }
+        let cache = &self.policies.cache_directory;
+        if !cache.is_empty() && !cache.starts_with('/') {
+            return Err(("policies.cacheDirectory", format!("must be an absolute path, not {cache:?}")));
         }
         if self.sync_period == Span::default() {
             return Err(("syncPeriod", "must be more than 0".to_owned()));

@@ -162,6 +162,15 @@ impl<D: Dataplane> Pipeline<D> {
         count
     }
 
+    /// Lets the policy of that name rest, whether it is there or not: the Services that ask for it get the node's
+    /// defaults with the next [`Pipeline::sync`], and nobody is told that it is missing. Returns how many they are.
+    pub fn switch_policy_off(&mut self, name: &str) -> usize {
+        let users = self.decider.switch_off(&self.store, name);
+        let count = users.len();
+        self.pending.extend(users);
+        count
+    }
+
     /// From now on policies that ask for the load of endpoints get it from there.
     pub fn set_loads(&mut self, loads: Arc<dyn Loads + Send + Sync>) {
         self.decider.set_loads(loads);

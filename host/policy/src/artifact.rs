@@ -18,6 +18,20 @@ pub struct Artifact {
     pub fail_strategy: String,
 }
 
+impl Artifact {
+    /// Unpacks the component, where it is packed.
+    ///
+    /// # Errors
+    /// [`LoadError::TooLarge`] beyond `limit` bytes, of which no more are ever unpacked; [`LoadError::Packing`] for
+    /// damaged input.
+    pub fn unpack(&mut self, limit: usize) -> Result<(), LoadError> {
+        if let Cow::Owned(plain) = unpack(&self.component, limit)? {
+            self.component = plain;
+        }
+        Ok(())
+    }
+}
+
 /// First bytes of a gzip member (RFC 1952).
 const GZIP: &[u8] = &[0x1f, 0x8b];
 /// First bytes of a zstd frame (RFC 8878).

@@ -268,6 +268,11 @@ impl Policy {
         Self { name: Arc::from(name), settings: Arc::from(""), fail_strategy: Arc::from(""), ..self.clone() }
     }
 
+    /// The same policy with other settings for Services that give none.
+    pub(crate) fn with_settings(self, settings: &str) -> Self {
+        Self { settings: Arc::from(settings), ..self }
+    }
+
     /// A hash of all that an answer of it can depend on.
     pub(crate) fn version(&self) -> u64 {
         let settings = Sha256::digest(self.settings.as_bytes());

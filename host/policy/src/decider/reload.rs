@@ -75,4 +75,11 @@ impl Decider {
         self.catalog.remove(name);
         users
     }
+
+    /// The same for a policy that rests: nobody is told that it is missing.
+    pub fn switch_off(&mut self, store: &Store, name: &str) -> Vec<ServiceId> {
+        let users = self.catalog.users(store, name);
+        self.catalog.switch_off(name);
+        users
+    }
 }
