@@ -1,6 +1,7 @@
 //! The command line.
 
 mod flags;
+pub(crate) mod policy;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -12,6 +13,7 @@ use tracing::warn;
 use weir_model::Protocol;
 
 use crate::cli::flags::ProxyFlags;
+use crate::cli::policy::PolicyArgs;
 use crate::commands;
 use crate::config::{self, Config, Loaded, LogFormat, Logging};
 use crate::policies::compiler::compile;
@@ -52,6 +54,8 @@ enum Command {
     /// Compiles the component on standard input into a directory, within bounds. The daemon starts it for itself.
     #[command(hide = true)]
     CompilePolicy(CompilePolicyArgs),
+    /// The workshop for policies: write, check, test, measure and compare them without a cluster.
+    Policy(PolicyArgs),
 }
 
 /// Where the Services come from, and which node this is.
@@ -189,6 +193,7 @@ pub(crate) struct ExplainArgs {
 pub(crate) enum OutputFormat {
     /// For people.
     #[default]
+    #[value(alias = "table")]
     Text,
     /// For programs.
     Json,
@@ -235,7 +240,11 @@ impl Cli {
             Command::Run(args) => Some(&args.node),
             Command::Render(args) => Some(&args.node),
             Command::Explain(args) => Some(&args.node),
-            Command::Demo(_) | Command::Cleanup | Command::CheckConfig(_) | Command::CompilePolicy(_) => None,
+            Command::Demo(_)
+            | Command::Cleanup
+            | Command::CheckConfig(_)
+            | Command::Policy(_)
+            | Command::CompilePolicy(_) => None,
         };
         let Loaded { config, notes } = node.map(NodeArgs::load).transpose()?.unwrap_or_default();
         let Logging { format, level } = &config.logging;
@@ -263,6 +272,7 @@ pub fn main() -> ExitCode {
         Command::Cleanup => commands::cleanup::run(),
         Command::CheckConfig(args) => commands::check_config::run(&args),
         Command::CompilePolicy(_) => Ok(()),
+        Command::Policy(args) => commands::policy::run(&args.command),
     });
     match done {
         Ok(()) => ExitCode::SUCCESS,

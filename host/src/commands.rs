@@ -5,6 +5,7 @@ pub(crate) mod cleanup;
 pub(crate) mod demo;
 pub(crate) mod explain;
 pub(crate) mod init;
+pub(crate) mod policy;
 pub(crate) mod render;
 pub(crate) mod run;
 

@@ -8,13 +8,14 @@ mod config_map;
 mod desk;
 pub mod directory;
 mod loader;
+pub mod oci;
 mod offer;
 mod status;
 mod versions;
 
 use std::future::pending;
 use std::io;
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -149,6 +150,14 @@ pub struct Deliveries {
 pub struct Closed;
 
 impl Deliveries {
+    /// Deliveries that nobody loads: they come out as they were handed in, for whoever wants to see what a source tells.
+    /// [`Delivery::Switch`], which waits for nobody, is not among them.
+    #[must_use]
+    pub fn unloaded() -> (Self, Receiver<Delivery>) {
+        let ((waiting, received), (done, _)) = (channel(), unbounded_channel());
+        (Self { waiting, done }, received)
+    }
+
     /// Hands `delivery` on; never waits.
     ///
     /// # Errors

@@ -15,7 +15,7 @@ use weir_policy::{Catalog, CodeCache, Engine, Limits};
 use weir_source::kubernetes::SourceHealth;
 
 use crate::cli::RunArgs;
-use crate::config::{Config, DefaultPolicies};
+use crate::config::{Config, DefaultPolicies, PolicyRecords};
 use crate::follow::{
     Follower, conntrack::Conntrack, health_ports::HealthPorts, load::LoadFollower, localhost_ports::LocalhostPorts,
 };
@@ -23,7 +23,9 @@ use crate::health::ProxyHealth;
 use crate::metrics::{Metrics, Sources};
 use crate::node::{self, Surroundings};
 use crate::policies::compiler::{Aside, Compiler};
+use crate::policies::oci::source::Copies;
 use crate::policies::{self, Loading, Policies};
+use crate::records::Records;
 use crate::runner::{LEAST_INTERVAL, Runner};
 use crate::serve;
 
@@ -55,6 +57,11 @@ pub(crate) fn run(args: &RunArgs, config: Config) -> anyhow::Result<()> {
     let engine = Engine::with_cache(Limits::default(), cache.as_ref())?;
     let catalog = Catalog::awaiting(&engine, &config.policies.traffic, &config.policies.balancer)?;
     let mut pipeline = super::pipeline(&config, catalog, &node::addresses()?, kernel);
+    let PolicyRecords { directory, most } = &config.policy_records;
+    if !directory.is_empty() {
+        let records = Records::open(directory.into(), usize::try_from(*most)?);
+        pipeline.set_recorder(Arc::new(records.with_context(|| format!("policyRecords.directory: {directory}"))?));
+    }
     // A second Weir on this node must end here, not wait for its turn.
     pipeline.claim()?;
     // Syncs stay on this thread. What listens has the other: it neither waits for a sync nor holds one up.
@@ -64,8 +71,15 @@ pub(crate) fn run(args: &RunArgs, config: Config) -> anyhow::Result<()> {
         let directory = args.policies.clone();
         // The kernel's own name of this program, which holds when the file was replaced.
         let compiler = Compiler::new(engine, cache, Aside::Program("/proc/self/exe".into()));
-        let loading = Loading { compiler, node: identity.name.clone(), enabled: config.policies.enabled };
-        let (policies, deliveries) = Policies::start(loading, 1 + usize::from(directory.is_some()))?;
+        let DefaultPolicies { oci, oci_directory, enabled, .. } = config.policies.clone();
+        let loading = Loading { compiler, node: identity.name.clone(), enabled };
+        let sources = 1 + usize::from(directory.is_some()) + usize::from(!oci.is_empty());
+        let (policies, deliveries) = Policies::start(loading, sources)?;
+        if !oci.is_empty() {
+            let copies = (!oci_directory.is_empty()).then(|| Copies::open(oci_directory.clone().into()));
+            let copies = copies.transpose().with_context(|| format!("policies.ociDirectory: {oci_directory}"))?;
+            tokio::spawn(policies::oci::source::follow(oci, copies, deliveries.clone()));
+        }
         if let Some(directory) = directory {
             policies::directory::watch(directory, deliveries.clone())?;
         }

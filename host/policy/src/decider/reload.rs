@@ -38,6 +38,7 @@ impl Decider {
         let users = catalog.users(store, &name);
         let mut trial = Self::new(catalog);
         trial.loads = self.loads.clone();
+        trial.recorder = self.recorder.clone();
         let decisions = trial.decide(store, &users);
         let failures: Vec<_> = decisions.failures.iter().filter(|failure| failure.policy == name).collect();
         let asked = decisions.ports.len();

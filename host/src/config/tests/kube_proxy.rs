@@ -33,7 +33,7 @@ type Row = (&'static str, fn(&mut Config));
 
 #[test]
 fn every_field_that_counts() {
-    let rows: [Row; 34] = [
+    let rows: [Row; 35] = [
         ("mode: nftables", |_| {}),
         ("mode: ipvs", |want| want.policies.balancer = "rr".to_owned()),
         ("mode: ipvs\nipvs: {scheduler: wrr}", |want| want.policies.balancer = "wrr".to_owned()),
