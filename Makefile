@@ -10,7 +10,7 @@ TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 TEST_LOG := $(TARGET_DIR)/test.log
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-tests build demo test conformance conformance-kernel bench bench-quick lint fmt clean
+.PHONY: help setup setup-tests build demo test conformance conformance-kernel bench bench-quick soak lint fmt clean
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
@@ -47,6 +47,9 @@ bench: setup ## everything beside kube-proxy's layout, an hour: docs/benchmarks.
 
 bench-quick: setup ## the same in five minutes, small sizes; leaves docs/ alone
 	$(CARGO) bench --package weir-benches --bench report -- --quick --out $(TARGET_DIR)/bench
+
+soak: setup ## a thousand reloads of a policy, which must leave the memory flat
+	WEIR_RELOADS=$(or $(RELOADS),1000) $(CARGO) test --package weir --test reloads -- --nocapture
 
 lint: setup ## formatting and clippy, warnings are errors
 	$(CARGO) fmt --all --check

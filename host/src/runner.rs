@@ -10,7 +10,7 @@ use tracing::{error, info, warn};
 use weir_model::Event;
 use weir_nft::Dataplane;
 
-use crate::follow::Follower;
+use crate::follow::{Follower, load::LoadFollower};
 use crate::health::ProxyHealth;
 use crate::metrics::Metrics;
 use crate::node::Surroundings;
@@ -47,6 +47,8 @@ pub struct Runner {
     pub notices: Notices,
     /// Told after each sync.
     pub followers: Vec<Box<dyn Follower>>,
+    /// Counts the connections of endpoints while a policy asks for them.
+    pub loads: Arc<LoadFollower>,
     /// Learns how syncs end.
     pub health: ProxyHealth,
     /// Count what happens.
@@ -123,6 +125,7 @@ impl Runner {
             let start = Instant::now();
             match pipeline.sync() {
                 Ok(outcome) => {
+                    self.loads.set_wanted(pipeline.wants_loads());
                     outcome.log();
                     outcome.failures.iter().for_each(|failure| self.notices.policy_failed(failure));
                     outcome.rejections.iter().for_each(|rejection| self.notices.rejected(rejection));
@@ -130,8 +133,9 @@ impl Runner {
                     self.metrics.synced(pipeline, &outcome, start.elapsed());
                     let synced = pipeline.synced(&outcome);
                     self.followers.iter_mut().for_each(|follower| follower.synced(&synced));
+                    let more = self.policies.synced(&outcome.failures, pipeline, &self.notices, &self.metrics);
                     self.inspector.remember(outcome);
-                    retry = None;
+                    retry = more.then(|| (Instant::now(), FIRST_RETRY));
                 }
                 Err(problem) => {
                     self.health.failed();
@@ -150,39 +154,7 @@ impl Runner {
         pipeline.apply(event);
     }
 
-    /// Lets a policy in or go. What is no good changes nothing, and is told.
-    fn take<D: Dataplane>(&self, loaded: Loaded, pipeline: &mut Pipeline<D>) {
-        let board = &self.policies.board;
-        match loaded {
-            Loaded::Ready(policy) => {
-                let (name, digest) = (policy.name().to_owned(), policy.digest().to_string());
-                match pipeline.set_policy(*policy) {
-                    Ok(services) => {
-                        info!(policy = name, %digest, services, "policy loaded");
-                        self.notices.policy_loaded(&name, &digest);
-                        self.metrics.policy_version(&name, None);
-                        board.accepted(&name, digest);
-                    }
-                    Err(refused) => {
-                        warn!(policy = name, %digest, reason = refused.reason, "policy refused: {refused}");
-                        self.notices.policy_refused(&name, &refused.to_string());
-                        self.metrics.policy_version(&name, Some(refused.reason));
-                        board.refused(&name, refused.reason, &refused.to_string());
-                    }
-                }
-            }
-            Loaded::Refused { name, reason, why } => {
-                warn!(policy = name, reason, "policy refused: {why}");
-                self.notices.policy_refused(&name, &why);
-                self.metrics.policy_version(&name, Some(reason));
-                board.refused(&name, reason, &why);
-            }
-            Loaded::Gone(name) => {
-                let services = pipeline.withdraw_policy(&name);
-                info!(policy = name, services, "policy withdrawn");
-                board.gone(&name);
-            }
-            Loaded::Listed => {}
-        }
+    fn take<D: Dataplane>(&mut self, loaded: Loaded, pipeline: &mut Pipeline<D>) {
+        self.policies.take(loaded, pipeline, &self.notices, &self.metrics);
     }
 }

@@ -7,13 +7,12 @@
 //! ```
 //!
 //! `timeout-seconds` (1 to 86400) is how long a client is remembered after its last new connection. Without it the
-//! Service's own figure counts, and where there is none, Kubernetes' default of three hours.
+//! Service's own figure counts, and where there is none, Kubernetes' default of three hours. An endpoint whose
+//! EndpointSlice gives it weight 0 gets no new clients.
 
-wit_bindgen::generate!({ path: "../../wit/v0.1", world: "balancer-only" });
-
-use exports::weir::policy::balancer::{Guest, IndexFunction, PolicyError, Ring, Share, Spread};
-use serde::Deserialize;
-use weir::policy::snapshot::View;
+use kit::schedulers::settings::{Fields, Settings};
+use kit::schedulers::share;
+use kit::{Balancer, IndexFunction, Inputs, Label, List, Spread, label};
 
 /// Default of `sessionAffinityConfig.clientIP.timeoutSeconds` in the Kubernetes API.
 const DEFAULT_SECONDS: u32 = 10_800;
@@ -21,41 +20,26 @@ const DEFAULT_SECONDS: u32 = 10_800;
 /// Largest value the Kubernetes API takes for it.
 const MAX_SECONDS: u32 = 86_400;
 
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-struct Settings {
-    timeout_seconds: Option<u32>,
+struct Timeout(Option<u32>);
+
+impl Settings for Timeout {
+    fn read(fields: &mut Fields) -> Self {
+        Self(fields.number("timeout-seconds", 1..=MAX_SECONDS))
+    }
 }
 
 struct ClientIp;
 
-impl Guest for ClientIp {
-    fn balance(view: &View, rings: Vec<Ring>, _ids: Vec<u32>, _weights: Vec<u32>) -> Result<Vec<Spread>, PolicyError> {
-        rings.into_iter().map(|ring| spread(&ring, &view.settings(ring.id))).collect()
+impl Balancer for ClientIp {
+    type Settings = Timeout;
+
+    const LABEL: Label = label!("Random, and a client keeps the endpoint it got first.", Inputs::empty());
+
+    fn spread(settings: &Timeout, list: &List<'_>) -> Spread {
+        let of_service = Some(list.ring.affinity_seconds).filter(|seconds| *seconds > 0);
+        let affinity_seconds = settings.0.or(of_service).or(Some(DEFAULT_SECONDS));
+        Spread { affinity_seconds, ..Spread::new(IndexFunction::Random, share::equal(list.weights())) }
     }
 }
 
-fn spread(ring: &Ring, settings: &str) -> Result<Spread, PolicyError> {
-    let affinity_seconds = match (parse(settings)?.timeout_seconds, ring.affinity_seconds) {
-        (Some(seconds), _) => seconds,
-        (None, 0) => DEFAULT_SECONDS,
-        (None, seconds) => seconds,
-    };
-    Ok(Spread { id: ring.id, index: IndexFunction::Random, share: Share::Equal, affinity_seconds })
-}
-
-fn parse(json: &str) -> Result<Settings, PolicyError> {
-    if json.is_empty() {
-        return Ok(Settings::default());
-    }
-    let settings: Settings =
-        serde_json::from_str(json).map_err(|error| PolicyError::InvalidSettings(error.to_string()))?;
-    match settings.timeout_seconds {
-        Some(seconds) if !(1..=MAX_SECONDS).contains(&seconds) => {
-            Err(PolicyError::InvalidSettings(format!("timeout-seconds: {seconds} is not within 1 to {MAX_SECONDS}")))
-        }
-        _ => Ok(settings),
-    }
-}
-
-export!(ClientIp);
+kit::export!(ClientIp);

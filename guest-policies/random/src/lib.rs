@@ -1,22 +1,23 @@
 //! Balancer: every connection goes to a random endpoint, all of them equally likely.
 //!
-//! What kube-proxy does. It takes no settings, and keeps the affinity a Service asks for.
+//! What kube-proxy does. It takes no settings, and keeps the affinity a Service asks for. Endpoints whose EndpointSlice
+//! gives them weight 0 are drained.
 
-wit_bindgen::generate!({ path: "../../wit/v0.1", world: "balancer-only" });
-
-use exports::weir::policy::balancer::{Guest, IndexFunction, PolicyError, Ring, Share, Spread};
-use weir::policy::snapshot::View;
+use kit::schedulers::share;
+use kit::{Balancer, IndexFunction, Inputs, Label, List, Spread, label};
 
 struct Random;
 
-impl Guest for Random {
-    fn balance(_: &View, rings: Vec<Ring>, _ids: Vec<u32>, _weights: Vec<u32>) -> Result<Vec<Spread>, PolicyError> {
-        Ok(rings.into_iter().map(spread).collect())
+impl Balancer for Random {
+    type Settings = ();
+
+    const LABEL: Label = label!("Every connection goes to a random endpoint.", Inputs::empty());
+
+    const HAS_SETTINGS: bool = false;
+
+    fn spread((): &(), list: &List<'_>) -> Spread {
+        Spread::new(IndexFunction::Random, share::equal(list.weights()))
     }
 }
 
-fn spread(ring: Ring) -> Spread {
-    Spread { id: ring.id, index: IndexFunction::Random, share: Share::Equal, affinity_seconds: ring.affinity_seconds }
-}
-
-export!(Random);
+kit::export!(Random);

@@ -38,6 +38,8 @@ impl Problem {
 pub(crate) struct Cost {
     pub(crate) fuel: u64,
     pub(crate) time: Duration,
+    /// Bytes of memory the instance had in the end.
+    pub(crate) memory: u64,
 }
 
 /// A fresh instance, for one call: what a policy keeps in its memory must not reach the next one.
@@ -94,7 +96,8 @@ impl<'a> Instance<'a> {
     /// Asks what the policy is; `None` from one of contract 0.1, which cannot say.
     pub(crate) fn describe(&mut self) -> Result<Option<About>, Problem> {
         let Contract::V0_2 { about, .. } = &self.policy.contract else { return Ok(None) };
-        let info = self.call(0, |store, instance| Ok(Ok(about.load(&mut *store, instance)?.call_describe(store)?)))?;
+        let info =
+            self.call(0, |store, instance| Ok(Ok(about.load(&mut *store, instance)?.call_describe(store)?)))?;
         Ok(Some(info.into()))
     }
 
@@ -167,6 +170,7 @@ impl<'a> Instance<'a> {
         let start = Instant::now();
         let answer = call(&mut self.store, &self.instance);
         self.cost.time += start.elapsed();
+        self.cost.memory = self.store.data().guard.memory();
         self.cost.fuel += fuel - self.store.get_fuel().unwrap_or(0).min(fuel);
         match answer {
             Ok(Ok(answer)) => Ok(answer),

@@ -14,6 +14,7 @@ use crate::call::{Instance, Problem};
 use crate::compiled::Policy;
 use crate::host::ring_number;
 use crate::limits::FailureReason;
+use crate::record::Record;
 use crate::subject::{Subject, Subjects};
 
 /// Ports of one policy that may use up a whole allowance of fuel, time or memory in one sync, each on its own, before
@@ -72,6 +73,7 @@ fn run<'p, A>(
         stats.asked += range.len() as u64;
         stats.fuel += instance.cost.fuel;
         stats.time += instance.cost.time;
+        stats.memory = stats.memory.max(instance.cost.memory);
         match answer {
             Ok(given) if given.len() != range.len() => {
                 let message = format!("it gave {} answers to {} questions", given.len(), range.len());
@@ -162,10 +164,12 @@ pub(super) fn traffic<'a>(
             progress,
         );
         for (at, answer) in answers.into_iter().enumerate() {
+            let words = progress.words(&answer);
             let checked = answer.and_then(|answer| {
                 answer::eligible(subject(at), number(asked[members[at]]), answer)
                     .map_err(|why| Problem::new(FailureReason::InvalidAnswer, why))
             });
+            progress.record(&checked, words, |outcome| Record::of(subjects, asked[members[at]], None, policy, outcome));
             match checked {
                 Ok(answer) => eligible[asked[members[at]]] = Some(answer),
                 Err(problem) => fail(subject(at), &subjects.names, policy, problem, progress),
@@ -185,6 +189,7 @@ fn columns(subjects: &Subjects, policy: &Policy, total: usize) -> types::Columns
         zones: Vec::with_capacity(room(wanted.zones)),
         loads: Vec::with_capacity(room(wanted.loads)),
         ages: Vec::with_capacity(room(wanted.ages)),
+        shares: Vec::new(),
         here: if wanted.zones { subjects.zone.0 } else { 0 },
     }
 }
@@ -206,6 +211,13 @@ fn fill(columns: &mut types::Columns, policy: &Policy, subject: &Subject, places
     if wanted.ages {
         columns.ages.extend(places.map(|at| extras.ages[at as usize]));
     }
+}
+
+/// Adds the slots the members of a ring have in the one that is in force; which of the two rings is meant says `which`.
+fn fill_shares(columns: &mut types::Columns, subject: &Subject, members: &[u32], which: usize) {
+    let Some(shares) = subject.extras.as_ref().map(|extras| &extras.shares[which]) else { return };
+    // Nobody's share is known yet: zeros keep the columns of other rings where they belong.
+    columns.shares.extend(members.iter().map(|at| shares.get(*at as usize).copied().unwrap_or(0)));
 }
 
 fn load(Load { active, begun, per_minute }: Load) -> types::Load {
@@ -285,16 +297,23 @@ pub(super) fn rings<'a>(
                         count: number(list.len()),
                     });
                     fill(&mut members, policy, port, list.iter().copied());
+                    if policy.inputs().shares {
+                        fill_shares(&mut members, port, list, id(at) as usize % 2);
+                    }
                 }
                 instance.balance(&asked, &members)
             },
             progress,
         );
         for (at, answer) in answers.into_iter().enumerate() {
+            let words = progress.words(&answer);
             let checked = answer.and_then(|answer| {
                 answer::spread(id(at), list(at), answer).map_err(|why| Problem::new(FailureReason::InvalidAnswer, why))
             });
             let (place, which) = wanted[members[at]];
+            progress.record(&checked, words, |outcome| {
+                Record::of(subjects, asked[place], Some((number(which), list(at))), policy, outcome)
+            });
             match checked {
                 Ok(ring) => {
                     if let Some(rings) = &mut rings[place] {
