@@ -41,12 +41,14 @@ conformance: setup ## packet cases on the simulator; CASES=FILE[,FILE] runs othe
 conformance-kernel: setup ## the same cases as real packets through network namespaces; VERBOSE=1 prints each case
 	$(if $(CASES),CASES='$(CASES)') $(CARGO) test --quiet --package weir-tests --test conformance-kernel
 
-bench: setup ## everything beside kube-proxy's layout, an hour: docs/benchmarks.md, target/bench/summary.json
-	$(CARGO) bench --package weir-benches --bench pipeline
-	$(CARGO) bench --package weir-benches --bench report
+# SECTIONS=policy,daemon measures those only and keeps what was measured before of the others.
+BENCH = $(CARGO) run --release --package weir-benches --bin weir-bench -- --out $(TARGET_DIR)/bench $(if $(SECTIONS),--only $(SECTIONS))
 
-bench-quick: setup ## the same in five minutes, small sizes; leaves docs/ alone
-	$(CARGO) bench --package weir-benches --bench report -- --quick --out $(TARGET_DIR)/bench
+bench: setup ## everything beside kube-proxy's layout, 20 minutes: docs/benchmarks.md, target/bench/; SECTIONS=NAME,… a part
+	$(BENCH) --scale full --docs docs
+
+bench-quick: setup ## the same in five minutes with fewer sizes and rounds: target/bench/report.md, summary.json
+	$(BENCH) --scale quick
 
 soak: setup ## a thousand reloads of a policy, which must leave the memory flat
 	WEIR_RELOADS=$(or $(RELOADS),1000) $(CARGO) test --package weir --test reloads -- --nocapture

@@ -8,14 +8,14 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use weir_benches::peer::load;
 use weir_model::{Family, Protocol};
 use weir_netlink::{Kernel, encode};
 use weir_nft::{Dataplane, ElementKey, Elements, Op, Rule, SetName, Statement, Transaction};
 use weir_testbed::{Addresses, Host};
 
-use crate::Scale;
 use crate::figure::{Figure, Section, Table, short, short_or_dash};
-use crate::peer::load;
+use crate::section::Scale;
 
 const FAMILY: Family = Family::V4;
 /// A chain elements can lead to.
@@ -138,8 +138,8 @@ pub(crate) fn measure(scale: Scale) -> Result<Section> {
     );
     for content in Content::ALL {
         let count = match content {
-            Content::Chains => scale.pick(5_000, 20_000),
-            _ => scale.pick(100_000, 500_000),
+            Content::Chains => scale.pick(100, 5_000, 20_000),
+            _ => scale.pick(1_000, 100_000, 500_000),
         };
         let rate = |seconds: f64| count as f64 / seconds;
         let (mut encoding, mut whole) = (f64::INFINITY, f64::INFINITY);

@@ -1,7 +1,7 @@
 //! Measurements in a process of their own: with memory that counts nothing else, with a network namespace of its own,
-//! and with a time limit.
+//! and with a time limit. Whoever waits for one holds its standard input, so that it ends with them, however they end.
 
-use std::io::Read;
+use std::io::{Read, stdin};
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -22,7 +22,11 @@ const POLL: Duration = Duration::from_millis(2);
 /// When it fails.
 pub(crate) fn run<T: DeserializeOwned>(role: &str, arguments: &impl Serialize, limit: Duration) -> Result<Option<T>> {
     let mut command = Command::new(std::env::current_exe()?);
-    command.env(ROLE, role).env(ARGUMENTS, serde_json::to_string(arguments)?).stdout(Stdio::piped());
+    command
+        .env(ROLE, role)
+        .env(ARGUMENTS, serde_json::to_string(arguments)?)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped());
     let mut child = command.spawn()?;
     let mut output = child.stdout.take().context("its output")?;
     let reader = thread::spawn(move || {
@@ -52,9 +56,18 @@ pub(crate) fn role() -> Option<(String, String)> {
     Some((std::env::var(ROLE).ok()?, std::env::var(ARGUMENTS).unwrap_or_default()))
 }
 
-/// Makes the process that `command` starts, another one of this program, take on `role`.
+/// Ends this process when nobody holds its standard input any more: the one that started it is gone.
+pub(crate) fn end_with_parent() {
+    thread::spawn(|| {
+        let _ = std::io::copy(&mut stdin(), &mut std::io::sink());
+        std::process::exit(1);
+    });
+}
+
+/// Makes the process that `command` starts, another one of this program, take on `role`. It ends when its standard input
+/// does.
 pub(crate) fn as_role<'a>(command: &'a mut Command, role: &str) -> &'a mut Command {
-    command.env(ROLE, role)
+    command.env(ROLE, role).stdin(Stdio::piped())
 }
 
 /// Tells the parent what was measured.

@@ -1,18 +1,17 @@
 //! The whole daemon as a process: start, memory, rest, work, and the way of a change from the API server to the kernel.
 
-mod process;
-
 use std::path::Path;
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use weir_benches::objects;
 use weir_netlink::Kernel;
 use weir_tests::api_server::{ApiServer, Cluster, temporary};
 
-use self::process::Daemon;
-use crate::Scale;
 use crate::figure::{Figure, Section, Table, median, micros, percentile, short};
+use crate::process::Daemon;
+use crate::section::Scale;
 use crate::timed::remove_tables;
 
 /// The child that is the daemon.
@@ -26,12 +25,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const LOOK: Duration = Duration::from_micros(50);
 
 /// This process is the daemon: its arguments are those of `weir`.
-///
-/// # Errors
-/// When it fails.
-pub(crate) fn weir() -> Result<()> {
-    let code = weir::cli::main();
-    if code == std::process::ExitCode::SUCCESS { Ok(()) } else { bail!("weir failed") }
+pub(crate) fn weir() -> ExitCode {
+    weir::cli::main()
 }
 
 /// Measures.
@@ -39,7 +34,7 @@ pub(crate) fn weir() -> Result<()> {
 /// # Errors
 /// When the daemon does not get ready, or a change does not reach the kernel.
 pub(crate) fn measure(scale: Scale) -> Result<Section> {
-    let services = scale.pick(2_000, 10_000);
+    let services = scale.pick(100, 2_000, 10_000);
     let mut section = Section::new(
         "The daemon",
         "`weir run` as a process of its own. From its start to `/readyz` saying yes, which it does when the kernel holds everything; \
@@ -62,18 +57,18 @@ pub(crate) fn measure(scale: Scale) -> Result<Section> {
     let daemon = Daemon::start(&["--master", &server.url()])?;
     let start_api = daemon.ready()?;
     let memory = daemon.memory()?;
-    let rest = Duration::from_secs(scale.pick(3, 10));
+    let rest = Duration::from_millis(scale.pick(50, 3_000, 10_000));
     let idle = daemon.share(|| std::thread::sleep(rest))?;
-    let mut waits = latencies(&mut kernel, &cluster, services, scale.pick(50, 300))?;
-    let seconds = scale.pick(3, 10);
-    let busy = daemon.share(|| change_steadily(&cluster, services, seconds))?;
+    let mut waits = latencies(&mut kernel, &cluster, services, scale.pick(3, 50, 300))?;
+    let changes = scale.pick(10, 3 * RATE, 10 * RATE);
+    let busy = daemon.share(|| change_steadily(&cluster, services, changes))?;
     let after = daemon.memory()?;
     daemon.stop()?;
     drop(server);
 
     // The same from files.
     let folder = temporary("manifests");
-    write_manifests(&folder, services)?;
+    write_manifests(&folder, services, ENDPOINTS)?;
     remove_tables(&mut kernel)?;
     let daemon = Daemon::start(&["--manifests", &folder.display().to_string()])?;
     let start_files = daemon.ready();
@@ -126,9 +121,9 @@ fn latencies(kernel: &mut Kernel, cluster: &Cluster, services: usize, count: usi
 }
 
 /// [`RATE`] endpoints a second move.
-fn change_steadily(cluster: &Cluster, services: usize, seconds: u32) {
+fn change_steadily(cluster: &Cluster, services: usize, changes: u32) {
     let start = Instant::now();
-    for at in 0..seconds * RATE {
+    for at in 0..changes {
         std::thread::sleep((start + Duration::from_secs(1) / RATE * at).saturating_duration_since(Instant::now()));
         // Another generation than the latencies left.
         let number = at as usize % services;
@@ -136,13 +131,16 @@ fn change_steadily(cluster: &Cluster, services: usize, seconds: u32) {
     }
 }
 
-/// A file for each hundred Services.
-fn write_manifests(folder: &Path, services: usize) -> Result<()> {
+/// `services` Services of [`objects`] with so many endpoints each, in a file for each hundred.
+///
+/// # Errors
+/// When they cannot be written.
+pub(crate) fn write_manifests(folder: &Path, services: usize, endpoints: usize) -> Result<()> {
     const A_FILE: usize = 100;
     std::fs::create_dir_all(folder)?;
     for first in (0..services).step_by(A_FILE) {
         let objects = (first..services.min(first + A_FILE))
-            .flat_map(|number| [objects::service(number), objects::slice(number, ENDPOINTS, 0)]);
+            .flat_map(|number| [objects::service(number), objects::slice(number, endpoints, 0)]);
         // JSON is YAML.
         let documents: Vec<String> = objects.map(|object| object.to_string()).collect();
         std::fs::write(folder.join(format!("services-{first}.yaml")), documents.join("\n---\n"))?;

@@ -6,8 +6,8 @@ mod traffic;
 use anyhow::{Context, Result};
 
 use self::contenders::{Contender, Service, Town};
-use crate::Scale;
 use crate::figure::{Figure, Plot, Section, Table, median, percentile, short, short_or_dash};
+use crate::section::Scale;
 
 /// What one contender came to, over all rounds.
 #[derive(Clone, Debug, Default)]
@@ -35,25 +35,24 @@ pub(crate) fn measure(scale: Scale) -> Result<Section> {
          rounds of the difference to the floor of the same round. A packet of an established flow: one UDP send() after the first \
          answer.",
     );
-    let rounds = scale.pick(6, 20);
-    let connects = scale.pick(400, 1_000);
+    let rounds = scale.pick(1, 6, 20);
+    let connects = scale.pick(20, 400, 1_000);
     let mut town = Town::build()?;
 
     let mut table = Table::new(
         "Services in the cluster, one endpoint each, `random`:",
         &["Services", "contender", "p50", "p99", "above the floor, µs", "connections/s", "packet of a flow, ns"],
     );
-    let mut curves: Vec<(String, Vec<(f64, f64)>)> =
-        Contender::ALL.iter().map(|contender| (contender.name().to_owned(), Vec::new())).collect();
+    let mut plot = Plot::new("connect", "connect() to a Service, p50", "Services", "µs");
     let mut ours_by_size = Vec::new();
-    for services in [1, 1_000, 10_000, 30_000] {
-        let found = compare(&mut town, services, &Service::default(), Contender::of(services, scale), rounds, connects)?;
+    let sizes = scale.pick([1, 10, 20, 30], [1, 1_000, 10_000, 30_000], [1, 1_000, 10_000, 30_000]);
+    for services in sizes {
+        let found =
+            compare(&mut town, services, &Service::default(), Contender::of(services, scale), rounds, connects)?;
         let p50: Vec<f64> = found.iter().map(|(_, found)| median(&found.connects)).collect();
         for ((contender, found), p50) in found.iter().zip(&p50) {
             row(&mut table, &services.to_string(), *contender, found);
-            if let Some((_, points)) = curves.iter_mut().find(|(name, _)| name == contender.name()) {
-                points.push((services as f64, *p50));
-            }
+            plot.point(contender.name(), services as f64, Some(*p50));
             section.raw.push(raw(services, &Service::default(), *contender, found));
         }
         let of = |wanted: Contender| found.iter().find(|(contender, _)| *contender == wanted).map(|(_, found)| found);
@@ -74,38 +73,37 @@ pub(crate) fn measure(scale: Scale) -> Result<Section> {
         section.figures.push(rate.beside(peer.map(|peer| median(&peer.rates))));
         let packet = Figure::new(name("established-packet"), median(&ours.packets), "ns");
         section.figures.push(packet.beside(peer.map(|peer| median(&peer.packets))));
-        ours_by_size.push(above);
+        ours_by_size.push(share);
     }
-    // Flat: what 30 000 Services cost more than one does.
-    let more = ours_by_size.last().copied().unwrap_or_default() - ours_by_size.first().copied().unwrap_or_default();
-    section.figures.push(Figure::new("data-plane/connect-30000-less-1", more, "µs"));
+    // Flat: what many Services cost more than one does.
+    if let ([first, .., last], [one, .., many]) = (ours_by_size.as_slice(), sizes) {
+        section.figures.push(Figure::new(format!("data-plane/growth/{one}-{many}"), last - first, "%").budget(3.0));
+    }
     section.tables.push(table);
-    section.plots.push(Plot {
-        file: "connect".to_owned(),
-        title: "connect() to a Service, p50".to_owned(),
-        x: "Services".to_owned(),
-        y: "µs".to_owned(),
-        curves,
-    });
+    section.plots.push(plot);
 
     let mut table = Table::new(
-        "1 000 Services; the one that is called, by index function, affinity and endpoints. The peer has `random` only:",
+        &format!(
+            "{} Services; the one that is called, by index function, affinity and endpoints. The peer has `random` only:",
+            sizes[1]
+        ),
         &["called Service", "contender", "p50", "p99", "above the floor, µs", "connections/s", "packet of a flow, ns"],
     );
-    for service in Service::variants() {
+    for service in Service::variants().into_iter().take(scale.pick(2, usize::MAX, usize::MAX)) {
         let contenders: &[Contender] = if service.policy.is_none() {
             &[Contender::Floor, Contender::Weir, Contender::Peer]
         } else {
             &[Contender::Floor, Contender::Weir]
         };
-        for (contender, found) in compare(&mut town, 1_000, &service, contenders, rounds, connects)? {
+        for (contender, found) in compare(&mut town, sizes[1], &service, contenders, rounds, connects)? {
             if contender != Contender::Floor {
                 row(&mut table, &service.name(), contender, &found);
             }
-            section.raw.push(raw(1_000, &service, contender, &found));
+            section.raw.push(raw(sizes[1], &service, contender, &found));
         }
     }
     section.tables.push(table);
+    section.notes.push("iptables' layout is not measured: the report needs nothing but `nft` and `ip`.".to_owned());
     Ok(section)
 }
 

@@ -6,6 +6,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::section::Scale;
+
 /// One line of `summary.json`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Figure {
@@ -89,6 +91,24 @@ pub(crate) struct Plot {
     pub(crate) curves: Vec<(String, Vec<(f64, f64)>)>,
 }
 
+impl Plot {
+    /// A plot without curves.
+    pub(crate) fn new(file: &str, title: &str, x: &str, y: &str) -> Self {
+        let [file, title, x, y] = [file, title, x, y].map(str::to_owned);
+        Self { file, title, x, y, curves: Vec::new() }
+    }
+
+    /// Adds a point, where it was measured, to the curve of that name.
+    pub(crate) fn point(&mut self, curve: &str, x: f64, y: Option<f64>) {
+        let Some(y) = y else { return };
+        if let Some((_, points)) = self.curves.iter_mut().find(|(name, _)| name == curve) {
+            points.push((x, y));
+        } else {
+            self.curves.push((curve.to_owned(), vec![(x, y)]));
+        }
+    }
+}
+
 /// A section of the report.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Section {
@@ -108,12 +128,21 @@ pub(crate) struct Section {
     pub(crate) raw: Vec<Value>,
     /// Seconds it took.
     pub(crate) seconds: f64,
+    /// Which run measured it: seconds since 1970 when that began.
+    pub(crate) run: u64,
+    /// How much that run measured.
+    pub(crate) scale: Option<Scale>,
 }
 
 impl Section {
     /// A section in which nothing was measured yet.
     pub(crate) fn new(title: &str, method: &str) -> Self {
         Self { title: title.to_owned(), method: method.to_owned(), ..Self::default() }
+    }
+
+    /// A section of which nothing is known but why it is not there.
+    pub(crate) fn failed(title: &str, why: String) -> Self {
+        Self { title: title.to_owned(), notes: vec![why], ..Self::default() }
     }
 }
 

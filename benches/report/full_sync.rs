@@ -6,18 +6,22 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
+use weir_benches::memory;
+use weir_benches::peer::Version;
 use weir_benches::{catalog, cluster, pipeline, slice, store};
 use weir_model::Event;
 use weir_policy::Decider;
 
 pub(crate) use self::peers::{PEERS, peers};
+use crate::child;
 use crate::figure::{Figure, Plot, Section, Table, millis, short, short_or_dash};
-use crate::peer::Version;
+use crate::section::Scale;
 use crate::timed::Timed;
-use crate::{Scale, child, memory};
 
 /// The child that measures Weir.
 pub(crate) const OURS: &str = "full-sync";
+/// Endpoints of each Service in what has a budget.
+const ENDPOINTS: usize = 10;
 /// No child of ours takes that long.
 const LIMIT: Duration = Duration::from_secs(120);
 
@@ -78,6 +82,7 @@ pub(crate) fn measure(scale: Scale) -> Result<Section> {
          what it held before; kernel memory is that of the whole machine before and after, so small sizes drown in noise.",
     );
     let sizes: &[(usize, usize)] = scale.pick(
+        &[(10, 10), (100, 10)],
         &[(100, 10), (1_000, 10), (10_000, 10), (30_000, 10), (100_000, 10)],
         &[
             (100, 1),
@@ -101,7 +106,7 @@ pub(crate) fn measure(scale: Scale) -> Result<Section> {
             (5_000, 50),
         ],
     );
-    let limit = scale.pick(45.0, 300.0);
+    let limit = scale.pick(45.0, 45.0, 60.0);
     let mut stages = Table::new(
         "Milliseconds from nothing, by stages:",
         &["Services × endpoints", "total", "model", "policy", "plan", "compile, diff", "encode", "kernel", "MB sent"],
@@ -121,19 +126,18 @@ pub(crate) fn measure(scale: Scale) -> Result<Section> {
             "kernel B/endpoint",
         ],
     );
-    let mut curves: Vec<(String, Vec<(f64, f64)>)> = Vec::new();
-    // Of each version the size it did not manage: larger ones are not tried.
-    let mut given_up = peers::GivenUp::default();
+    let mut plot = Plot::new("full-sync", "Full sync from nothing", "Services", "ms");
+    let mut peers = peers::Peers::default();
     for &(services, endpoints) in sizes {
         let size = Size { services, endpoints };
         let Some(ours) = child::run::<Ours>(OURS, &size, LIMIT)? else {
             section.notes.push(format!("{}: not done within {} s.", size.name(), LIMIT.as_secs()));
             continue;
         };
-        let new = given_up.measure(Version::V1_37, size, limit, &mut section)?;
+        let new = peers.measure(Version::V1_37, size, limit, &mut section)?;
         // The older layout is slower throughout; one size is enough where time is short.
         let old = if scale == Scale::Full || services <= 1_000 {
-            given_up.measure(Version::V1_35, size, limit, &mut section)?
+            peers.measure(Version::V1_35, size, limit, &mut section)?
         } else {
             None
         };
@@ -149,42 +153,37 @@ pub(crate) fn measure(scale: Scale) -> Result<Section> {
         );
         row.extend([Some(ours.peak), new.map(|peer| peer.peak), Some(ours.kernel)].map(short_or_dash));
         beside.row(row);
-        figures(&mut section, &ours, new.map(|peer| peer.empty));
+        figures(&mut section, scale, &ours, new.map(|peer| peer.empty));
         for (name, value) in [
             ("Weir", Some(total)),
             ("kube-proxy 1.37", new.map(|peer| peer.empty)),
             ("kube-proxy 1.35", old.map(|peer| peer.empty)),
         ] {
-            let name = format!("{name}, × {endpoints}");
-            let Some(value) = value else { continue };
-            let at = curves.iter().position(|(known, _)| *known == name).unwrap_or_else(|| {
-                curves.push((name, Vec::new()));
-                curves.len() - 1
-            });
-            curves[at].1.push((services as f64, value));
+            plot.point(&format!("{name}, × {endpoints}"), services as f64, value);
         }
         section.raw.push(serde_json::to_value(&ours)?);
     }
-    growth(&mut section);
-    curves.retain(|(_, points)| points.len() > 1);
-    section.plots.push(Plot {
-        file: "full-sync".to_owned(),
-        title: "Full sync from nothing".to_owned(),
-        x: "Services".to_owned(),
-        y: "ms".to_owned(),
-        curves,
-    });
+    growth(&mut section, scale);
+    plot.curves.retain(|(_, points)| points.len() > 1);
+    section.plots.push(plot);
     section.tables = vec![stages, beside];
     Ok(section)
 }
 
-fn figures(section: &mut Section, ours: &Ours, peer: Option<f64>) {
+/// The two sizes the design sets budgets for, in Services of [`ENDPOINTS`] endpoints, and milliseconds they may take.
+fn budgets(scale: Scale) -> [(usize, f64); 2] {
+    scale.pick(
+        [(10, 250.0), (100, 3_000.0)],
+        [(10_000, 250.0), (100_000, 3_000.0)],
+        [(10_000, 250.0), (100_000, 3_000.0)],
+    )
+}
+
+fn figures(section: &mut Section, scale: Scale, ours: &Ours, peer: Option<f64>) {
     let (size, total) = (ours.size, ours.empty.total);
-    let budget = match (size.services, size.endpoints) {
-        (10_000, 10) => Some(250.0),
-        (100_000, 10) => Some(3_000.0),
-        _ => None,
-    };
+    let [small, large] = budgets(scale);
+    let has_budget = |(services, _): &(usize, f64)| (size.services, size.endpoints) == (*services, ENDPOINTS);
+    let budget = [small, large].into_iter().find(has_budget).map(|(_, budget)| budget);
     let name = |what: &str| format!("full-sync/{what}/{}", size.name());
     let mut figure = Figure::new(name("from-nothing"), total, "ms").beside(peer);
     figure.budget = budget;
@@ -196,7 +195,7 @@ fn figures(section: &mut Section, ours: &Ours, peer: Option<f64>) {
     if budget.is_none() {
         return;
     }
-    if let (10_000, Some(ratio)) = (size.services, ratio) {
+    if let (true, Some(ratio)) = (size.services == small.0, ratio) {
         section.figures.push(Figure::new(name("faster-than-1.37"), ratio, "times").budget(50.0));
     }
     section.figures.push(Figure::new(name("policy-share"), ours.empty.decide / total * 100.0, "%").budget(10.0));
@@ -208,15 +207,17 @@ fn figures(section: &mut Section, ours: &Ours, peer: Option<f64>) {
 }
 
 /// How the time grows with the Services: 1 is in proportion. From the largest to the one a tenth of it.
-fn growth(section: &mut Section) {
+fn growth(section: &mut Section, scale: Scale) {
+    let [small, large] = budgets(scale).map(|(services, _)| services);
     let time = |services: usize| {
-        let name = format!("full-sync/from-nothing/{services}x10");
+        let name = format!("full-sync/from-nothing/{services}x{ENDPOINTS}");
         section.figures.iter().find(|figure| figure.name == name).map(|figure| figure.value)
     };
-    if let (Some(small), Some(large)) = (time(10_000), time(100_000)) {
+    if let (Some(less), Some(more)) = (time(small), time(large)) {
         // The budgets say the same: 3 s for what is ten times 250 ms.
-        let exponent = (large / small).log10();
-        section.figures.push(Figure::new("full-sync/exponent/10000x10-100000x10", exponent, "").budget(1.1));
+        let exponent = (more / less).ln() / (large as f64 / small as f64).ln();
+        let name = format!("full-sync/exponent/{small}-{large}x{ENDPOINTS}");
+        section.figures.push(Figure::new(name, exponent, "").budget(1.1));
     }
 }
 
@@ -225,7 +226,6 @@ fn growth(section: &mut Section) {
 /// # Errors
 /// When a sync fails.
 pub(crate) fn ours(arguments: &str) -> Result<()> {
-    weir_testbed::enter()?;
     let size: Size = serde_json::from_str(arguments)?;
     let catalog = catalog();
     // Compiles what is compiled when it is first needed.

@@ -5,13 +5,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 use weir::pipeline::Pipeline;
+use weir_benches::peer::{Layout, Version, load, update};
 use weir_benches::{NODE, POD_NETWORK, catalog, cluster, partial_slice, pipeline, service, slice};
 use weir_model::Event;
 use weir_netlink::Kernel;
 
+use crate::child;
 use crate::figure::{Figure, Plot, Section, Table, micros, percentile, short, short_or_dash};
-use crate::peer::{Layout, Version, load, update};
-use crate::{Scale, child};
+use crate::section::Scale;
 
 /// The child that measures Weir.
 pub(crate) const OURS: &str = "incremental";
@@ -97,14 +98,15 @@ pub(crate) fn measure(scale: Scale) -> Result<Section> {
          transaction kube-proxy 1.37 writes for the same change, over its layout of the same Services.",
     );
     let mut table = Table::new("", &["change", "Services", "p50", "p99", "peer p50", "peer p50 ÷ ours"]);
-    let mut curves: Vec<(String, Vec<(f64, f64)>)> = Vec::new();
-    let sizes = scale.pick(&[1_000, 10_000, 100_000], &[1_000, 10_000, 100_000]);
+    let mut plot = Plot::new("incremental", "One change, event to committed, p50", "Services", "µs");
+    // The design sets budgets for the last two.
+    let sizes = scale.pick([100, 200, 1_000], [1_000, 10_000, 100_000], [1_000, 10_000, 100_000]);
     let mut peer_gave_up = false;
-    for &services in sizes {
-        let task = Task { services, rounds: scale.pick(300, 900), limit: scale.pick(20.0, 120.0) };
+    for services in sizes {
+        let task = Task { services, rounds: scale.pick(10, 300, 900), limit: scale.pick(20.0, 20.0, 60.0) };
         let ours: Found = child::run(OURS, &task, LIMIT)?.context("the changes took too long")?;
         // What takes the peer minutes to load is not worth the wait.
-        let try_peer = !peer_gave_up && services <= scale.pick(1_000, 10_000);
+        let try_peer = !peer_gave_up && services <= scale.pick(100, 1_000, 10_000);
         let patience = Duration::from_secs_f64(task.limit * 3.0);
         let peer: Option<Found> = if try_peer {
             child::run::<Option<Found>>(PEERS, &Task { rounds: 20, ..task }, patience)?.flatten()
@@ -124,7 +126,7 @@ pub(crate) fn measure(scale: Scale) -> Result<Section> {
             let name = |what| format!("incremental/{}/{what}/{services}x{ENDPOINTS}", change.name());
             let mut figure = Figure::new(name("p50"), p50, "µs").beside(of_peer);
             let mut tail = Figure::new(name("p99"), p99, "µs");
-            if services > 1_000 && matches!(change, Change::Moved | Change::Removed | Change::Added) {
+            if services > sizes[0] && matches!(change, Change::Moved | Change::Removed | Change::Added) {
                 (figure, tail) = (figure.budget(100.0), tail.budget(1_000.0));
             }
             let ratio = figure.ratio;
@@ -137,39 +139,27 @@ pub(crate) fn measure(scale: Scale) -> Result<Section> {
                 short_or_dash(ratio),
             ]);
             section.figures.extend([figure, tail]);
-            for (label, value) in [(change.name().to_owned(), Some(p50)), (format!("{}, peer", change.name()), of_peer)]
-            {
-                let Some(value) = value else { continue };
-                let at = curves.iter().position(|(known, _)| *known == label).unwrap_or_else(|| {
-                    curves.push((label, Vec::new()));
-                    curves.len() - 1
-                });
-                curves[at].1.push((services as f64, value));
+            plot.point(change.name(), services as f64, Some(p50));
+            if change == Change::Moved {
+                plot.point("endpoint-moved, kube-proxy 1.37", services as f64, of_peer);
             }
             section.raw.push(serde_json::json!({"services": services, "change": change, "us": samples}));
         }
     }
-    flat(&mut section);
-    curves.retain(|(name, _)| !name.ends_with(", peer") || name.starts_with("endpoint-moved"));
-    section.plots.push(Plot {
-        file: "incremental".to_owned(),
-        title: "One change, event to committed, p50".to_owned(),
-        x: "Services".to_owned(),
-        y: "µs".to_owned(),
-        curves,
-    });
+    flat(&mut section, sizes[1], sizes[2]);
+    section.plots.push(plot);
     section.tables.push(table);
     Ok(section)
 }
 
-/// "The same at both": one endpoint at 100 000 Services against 10 000.
-fn flat(section: &mut Section) {
+/// "The same at both": one endpoint among `more` Services against one among `less`.
+fn flat(section: &mut Section, less: usize, more: usize) {
     let at = |services: usize| {
         let name = format!("incremental/endpoint-moved/p50/{services}x{ENDPOINTS}");
         section.figures.iter().find(|figure| figure.name == name).map(|figure| figure.value)
     };
-    if let (Some(small), Some(large)) = (at(10_000), at(100_000)) {
-        section.figures.push(Figure::new("incremental/100000-against-10000", large / small, "").budget(1.25));
+    if let (Some(small), Some(large)) = (at(less), at(more)) {
+        section.figures.push(Figure::new(format!("incremental/growth/{less}-{more}"), large / small, "").budget(1.25));
     }
 }
 
@@ -178,7 +168,6 @@ fn flat(section: &mut Section) {
 /// # Errors
 /// When a sync fails, or changes nothing.
 pub(crate) fn ours(arguments: &str) -> Result<()> {
-    weir_testbed::enter()?;
     let Task { services, rounds, .. } = serde_json::from_str(arguments)?;
     let mut pipeline = pipeline(&catalog(), Kernel::open()?);
     pipeline.apply(cluster(services, ENDPOINTS));
@@ -220,7 +209,6 @@ fn one(pipeline: &mut Pipeline<Kernel>, events: Vec<Event>) -> Result<Duration> 
 /// # Errors
 /// When `nft` refuses.
 pub(crate) fn peers(arguments: &str) -> Result<()> {
-    weir_testbed::enter()?;
     let Task { services, rounds, limit } = serde_json::from_str(arguments)?;
     let layout = Layout { version: Version::V1_37, pods: POD_NETWORK, node: NODE };
     if load(&layout.full(&cluster(services, ENDPOINTS)), Duration::from_secs_f64(limit))?.is_none() {

@@ -1,108 +1,74 @@
 //! Weir beside its peer: everything the design sets a budget for, measured in one run, and the report of it.
 //!
-//! ```text
-//! cargo bench --bench report -- [--quick] [--only SECTION[,SECTION]] [--out DIR]
-//! ```
-//! Each section leaves what it measured in `target/bench/raw/SECTION.json`; the report and `target/bench/summary.json`
-//! are made of those files, so that `--only` measures some again and keeps the others. Sections measure in network
-//! namespaces of their own and stop by themselves.
+//! Each section measures in a process and in network namespaces of its own, and is stopped at a time limit; what fails or
+//! takes too long is a note in the report and leaves the others alone. Each leaves what it measured in
+//! `raw/SECTION.json`; the report and `summary.json` are made of those files, so that some sections can be measured again
+//! while the others stay.
 
 mod batch;
 mod child;
-mod criterion;
 mod daemon;
 mod data_plane;
 mod figure;
 mod full_sync;
 mod incremental;
 mod machine;
-mod memory;
-mod peer;
 mod plot;
 mod policy;
+mod process;
 mod report;
+mod restart;
+mod section;
 mod timed;
 
-use std::path::PathBuf;
-use std::time::Instant;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail};
-use figure::Section;
-use report::Folder;
+use anyhow::{Result, bail};
+use clap::Parser;
 
-/// How much to measure.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Scale {
-    /// What fits into five minutes, all sections together.
-    Quick,
-    /// Everything.
-    Full,
+use crate::report::Folder;
+use crate::section::{SECTIONS, Scale};
+
+/// Measures Weir beside kube-proxy's nftables layout and writes the report.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// How much to measure.
+    #[arg(long, value_enum, default_value_t = Scale::Full)]
+    scale: Scale,
+    /// Measure these sections only; of the others the report keeps what was measured before.
+    #[arg(long, value_delimiter = ',', value_parser = SECTIONS.map(|section| section.key))]
+    only: Vec<String>,
+    /// Where raw data, `summary.json` and the report go.
+    #[arg(long, default_value_os_t = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/bench"))]
+    out: PathBuf,
+    /// A folder that gets a copy of the report, `benchmarks.md`, and of its plots.
+    #[arg(long)]
+    docs: Option<PathBuf>,
 }
 
-impl Scale {
-    /// One or the other.
-    pub(crate) fn pick<T>(self, quick: T, full: T) -> T {
-        if self == Self::Quick { quick } else { full }
-    }
-}
-
-/// A section measures, and says what it found.
-type Measure = fn(Scale) -> Result<Section>;
-
-/// Every section, in the order of the report.
-const SECTIONS: &[(&str, Measure)] = &[
-    ("batch", batch::measure),
-    ("full-sync", full_sync::measure),
-    ("incremental", incremental::measure),
-    ("data-plane", data_plane::measure),
-    ("policy", policy::measure),
-    ("daemon", daemon::measure),
-    ("criterion", criterion::read),
-];
-
-fn main() -> Result<()> {
+fn main() -> Result<ExitCode> {
     if let Some((role, arguments)) = child::role() {
-        return match role.as_str() {
-            full_sync::OURS => full_sync::ours(&arguments),
-            full_sync::PEERS => full_sync::peers(&arguments),
-            incremental::OURS => incremental::ours(&arguments),
-            incremental::PEERS => incremental::peers(&arguments),
-            daemon::WEIR => daemon::weir(),
+        if role == daemon::WEIR {
+            child::end_with_parent();
+            return Ok(daemon::weir());
+        }
+        // Before any thread exists; the namespace goes with the process.
+        weir_testbed::enter()?;
+        child::end_with_parent();
+        match role.as_str() {
+            section::ROLE => section::measure(&arguments)?,
+            full_sync::OURS => full_sync::ours(&arguments)?,
+            full_sync::PEERS => full_sync::peers(&arguments)?,
+            incremental::OURS => incremental::ours(&arguments)?,
+            incremental::PEERS => incremental::peers(&arguments)?,
             _ => bail!("there is no measurement {role:?}"),
-        };
-    }
-    let mut scale = Scale::Full;
-    let mut only: Option<Vec<String>> = None;
-    let mut folder = Folder::default();
-    let mut arguments = std::env::args().skip(1);
-    while let Some(argument) = arguments.next() {
-        let mut value = || arguments.next().with_context(|| format!("{argument} needs a value"));
-        match argument.as_str() {
-            "--quick" => scale = Scale::Quick,
-            "--only" => only = Some(value()?.split(',').map(str::to_owned).collect()),
-            "--out" => folder = Folder::in_(&PathBuf::from(value()?)),
-            // Cargo adds it.
-            "--bench" => {}
-            _ => bail!("what is {argument:?}? there are --quick, --only SECTION[,SECTION] and --out DIR"),
         }
+        return Ok(ExitCode::SUCCESS);
     }
-    if let Some(unknown) = only.iter().flatten().find(|name| !SECTIONS.iter().any(|(key, _)| key == name)) {
-        bail!("there is no section {unknown:?}");
-    }
-    // Before any thread exists; it goes with the process.
-    weir_testbed::enter()?;
-    for (key, measure) in SECTIONS {
-        if only.as_ref().is_some_and(|only| !only.iter().any(|name| name == key)) {
-            continue;
-        }
-        let start = Instant::now();
-        let mut section = measure(scale).with_context(|| format!("section {key}"))?;
-        section.seconds = start.elapsed().as_secs_f64();
-        eprintln!("{key}: {:.1} s", section.seconds);
-        for figure in &section.figures {
-            eprintln!("  {}", report::line(figure));
-        }
-        folder.keep(key, &section)?;
-    }
-    folder.write(SECTIONS.iter().map(|(key, _)| *key))
+    let Arguments { scale, only, out, docs } = Arguments::parse();
+    let folder = Folder { data: out };
+    let complete = section::run(scale, &only, &folder)?;
+    folder.write(&SECTIONS.map(|section| section.key), docs.as_deref())?;
+    Ok(if complete { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

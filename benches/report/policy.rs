@@ -10,8 +10,8 @@ use weir_nft::Ruleset;
 use weir_nft::sim::Memory;
 use weir_policy::{BUILT_IN, Decider, Engine, Limits, Policy};
 
-use crate::Scale;
 use crate::figure::{Figure, Section, Table, median, micros, short};
+use crate::section::Scale;
 
 /// Services of the full syncs.
 const SERVICES: usize = 1_000;
@@ -26,7 +26,7 @@ const TRAFFIC: &str = "kubernetes";
 /// # Errors
 /// When a policy does not load.
 pub(crate) fn measure(scale: Scale) -> Result<Section> {
-    let rounds = scale.pick(5, 20);
+    let rounds = scale.pick(1, 5, 20);
     let mut section = Section::new(
         "Policies",
         "Deciding all of 1 000 Services with 10 and with 100 endpoints, by a decider that remembers nothing; the difference \
@@ -47,7 +47,8 @@ pub(crate) fn measure(scale: Scale) -> Result<Section> {
             "replaced under 1 000 Services, ms",
         ],
     );
-    for (name, bytes) in BUILT_IN {
+    let names = |name: &str| scale != Scale::Smoke || matches!(name, "kubernetes" | "random");
+    for (name, bytes) in BUILT_IN.iter().filter(|(name, _)| names(name)) {
         let few = decide(name, FEW, rounds);
         let many = decide(name, MANY, rounds);
         let an_endpoint = (many - few) / ((MANY - FEW) * SERVICES) as f64 * 1e3;

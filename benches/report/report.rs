@@ -8,29 +8,15 @@ use anyhow::{Context, Result};
 use crate::figure::{Figure, Section, Table, short, short_or_dash};
 use crate::machine::Machine;
 use crate::plot::svg;
+use crate::section::Scale;
 
 /// Where things are left.
 pub(crate) struct Folder {
-    /// Raw data and the summary.
-    data: PathBuf,
-    /// The report; its plots are in `benchmarks/` beside it.
-    docs: PathBuf,
-}
-
-impl Default for Folder {
-    /// `target/bench` and `docs` of the workspace.
-    fn default() -> Self {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-        Self { data: root.join("target/bench"), docs: root.join("docs") }
-    }
+    /// Raw data, the summary and the report.
+    pub(crate) data: PathBuf,
 }
 
 impl Folder {
-    /// All of it in `folder`.
-    pub(crate) fn in_(folder: &Path) -> Self {
-        Self { data: folder.to_owned(), docs: folder.to_owned() }
-    }
-
     fn raw(&self, key: &str) -> PathBuf {
         self.data.join("raw").join(format!("{key}.json"))
     }
@@ -43,22 +29,27 @@ impl Folder {
         write(&self.raw(key), &serde_json::to_string_pretty(section)?)
     }
 
-    /// Writes the summary and the report from what is left of the sections with those keys.
+    /// Writes the summary and the report from what is left of the sections with those keys; the report also to `docs`.
     ///
     /// # Errors
     /// When something cannot be read or written.
-    pub(crate) fn write<'a>(&self, keys: impl Iterator<Item = &'a str>) -> Result<()> {
+    pub(crate) fn write(&self, keys: &[&str], docs: Option<&Path>) -> Result<()> {
         let mut sections: Vec<Section> = Vec::new();
-        for path in keys.map(|key| self.raw(key)).filter(|path| path.exists()) {
+        for path in keys.iter().map(|key| self.raw(key)).filter(|path| path.exists()) {
             let text = std::fs::read_to_string(&path)?;
             sections.push(serde_json::from_str(&text).with_context(|| path.display().to_string())?);
         }
         let figures: Vec<&Figure> = sections.iter().flat_map(|section| &section.figures).collect();
         write(&self.data.join("summary.json"), &serde_json::to_string_pretty(&figures)?)?;
-        for plot in sections.iter().flat_map(|section| &section.plots) {
-            write(&self.docs.join("benchmarks").join(format!("{}.svg", plot.file)), &svg(plot))?;
+        let report = markdown(&Machine::this(), &sections);
+        let places = [(self.data.as_path(), "report.md")].into_iter().chain(docs.map(|docs| (docs, "benchmarks.md")));
+        for (folder, file) in places {
+            write(&folder.join(file), &report)?;
+            for plot in sections.iter().flat_map(|section| &section.plots) {
+                write(&folder.join("benchmarks").join(format!("{}.svg", plot.file)), &svg(plot))?;
+            }
         }
-        write(&self.docs.join("benchmarks.md"), &markdown(&Machine::this(), &sections))
+        Ok(())
     }
 }
 
@@ -108,8 +99,17 @@ fn markdown(machine: &Machine, sections: &[Section]) -> String {
             short_or_dash(figure.ratio)
         );
     }
+    // Ratios hold within a section in any case; figures of two sections should be of one run.
+    let last = sections.iter().map(|section| section.run).max().unwrap_or_default();
     for section in sections {
         let _ = writeln!(out, "\n## {}\n\n{}", section.title, section.method);
+        if section.run != last {
+            let _ = writeln!(out, "\n*Measured in an earlier run than other sections.*");
+        }
+        match section.scale {
+            Some(Scale::Full) | None => {}
+            Some(scale) => drop(writeln!(out, "\n*Measured in short ({scale:?}): fewer sizes and rounds.*")),
+        }
         for plot in &section.plots {
             let _ = writeln!(out, "\n![{}](benchmarks/{}.svg)", plot.title, plot.file);
         }

@@ -1,6 +1,9 @@
-//! Clusters of any size, for benches: as the model takes them, and ([`objects`]) as an API server tells them.
+//! What the benches share: clusters of any size, as the model takes them and ([`objects`]) as an API server tells them;
+//! the [`peer`], and [`memory`].
 
+pub mod memory;
 pub mod objects;
+pub mod peer;
 
 use std::net::{IpAddr, Ipv4Addr};
 

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use weir_benches::peer::{Layout, Version, load};
 use weir_benches::{catalog, cluster, pipeline_among};
 use weir_model::{
     Conditions, EndpointSpec, Event, Family, ObjectKey, Protocol, ServicePortSpec, ServiceSpec, SlicePort, SliceSpec,
@@ -13,8 +14,7 @@ use weir_policy::{BUILT_IN, Catalog};
 use weir_testbed::{Layout as Hosts, Node};
 
 use super::traffic::{self, Backend};
-use crate::Scale;
-use crate::peer::{Layout, Version, load};
+use crate::section::Scale;
 use crate::timed::remove_tables;
 
 /// The called Service.
@@ -49,7 +49,7 @@ impl Contender {
 
     /// Whoever can be loaded with so many Services in reasonable time: the older peer takes minutes for many.
     pub(super) fn of(services: usize, scale: Scale) -> &'static [Self] {
-        let all = services <= scale.pick(1_000, 10_000);
+        let all = services <= scale.pick(1_000, 1_000, 10_000);
         if all { &Self::ALL } else { &[Self::Floor, Self::Weir, Self::Peer] }
     }
 

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
+use weir_benches::peer::{Layout, Loaded, Version, load};
 use weir_benches::{NODE, POD_NETWORK, cluster};
 
 use super::Size;
 use crate::child;
 use crate::figure::Section;
-use crate::peer::{Layout, Loaded, Version, load};
 
 /// The child that measures the peer.
 pub(crate) const PEERS: &str = "full-sync-peer";
@@ -41,12 +41,12 @@ pub(super) struct Peer {
     pub(super) peak: f64,
 }
 
-/// Sizes that took too long, so that larger ones are not tried.
+/// What was measured of the peer, to tell which sizes it cannot manage within a limit.
 #[derive(Default)]
-pub(super) struct GivenUp(Vec<(Version, Size)>);
+pub(super) struct Peers(Vec<(Version, Size, f64)>);
 
-impl GivenUp {
-    /// Measures `version` at `size`, unless a size that is no larger took longer than `limit` seconds.
+impl Peers {
+    /// Measures `version` at `size`, unless the sizes before it let expect more than `limit` seconds.
     ///
     /// # Errors
     /// When `nft` refuses.
@@ -57,8 +57,13 @@ impl GivenUp {
         limit: f64,
         section: &mut Section,
     ) -> Result<Option<Peer>> {
-        let larger = |small: &Size| small.services <= size.services && small.endpoints <= size.endpoints;
-        if self.0.iter().any(|(of, small)| *of == version && larger(small)) {
+        if let Some(expected) = self.expected(version, size).filter(|expected| *expected > limit) {
+            section.notes.push(format!(
+                "kube-proxy {} at {} was not tried: as it grew up to there it would take about {expected:.0} s, and the limit \
+                 is {limit:.0} s.",
+                version.name(),
+                size.name()
+            ));
             return Ok(None);
         }
         // Twice, and the time to undo what was stopped.
@@ -68,16 +73,27 @@ impl GivenUp {
             section.raw.push(serde_json::json!({"version": version, "size": size, "found": found}));
         }
         let Some(Loaded { seconds, peak }) = found.and_then(|found| found.empty) else {
-            self.0.push((version, size));
+            self.0.push((version, size, limit));
             section.notes.push(format!(
-                "kube-proxy {} at {} was stopped after {limit:.0} s; larger sizes were not tried.",
+                "kube-proxy {} at {} was stopped after {limit:.0} s.",
                 version.name(),
                 size.name()
             ));
             return Ok(None);
         };
+        self.0.push((version, size, seconds));
         let again = found.and_then(|found| found.again).map(|again| again.seconds * 1e3);
         Ok(Some(Peer { empty: seconds * 1e3, again, peak }))
+    }
+
+    /// Seconds `version` would take at `size`, if it grew on as it did between the two sizes before with as many
+    /// endpoints a Service, and at least in proportion.
+    fn expected(&self, version: Version, size: Size) -> Option<f64> {
+        let same = |of: &&(Version, Size, f64)| of.0 == version && of.1.endpoints == size.endpoints;
+        let mut before = self.0.iter().rev().filter(same).map(|(_, size, seconds)| (size.services as f64, *seconds));
+        let (services, seconds) = before.next()?;
+        let exponent = before.next().map_or(1.0, |(less, took)| (seconds / took).ln() / (services / less).ln());
+        Some(seconds * (size.services as f64 / services).powf(exponent.max(1.0)))
     }
 }
 
@@ -86,7 +102,6 @@ impl GivenUp {
 /// # Errors
 /// When `nft` refuses.
 pub(crate) fn peers(arguments: &str) -> Result<()> {
-    weir_testbed::enter()?;
     let Task { version, size, limit } = serde_json::from_str(arguments)?;
     let text = Layout { version, pods: POD_NETWORK, node: NODE }.full(&cluster(size.services, size.endpoints));
     let limit = Duration::from_secs_f64(limit);

@@ -2,11 +2,12 @@
 
 use std::fmt::Write;
 
+use sha2::{Digest, Sha256};
 use weir_model::{EndpointSpec, Event, ServiceSpec, SliceSpec};
 
 /// Whose layout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub(crate) enum Version {
+pub enum Version {
     /// A chain for each endpoint, and a verdict map for each port.
     V1_35,
     /// A chain and a data map for each port; no map where there is one endpoint.
@@ -15,7 +16,7 @@ pub(crate) enum Version {
 
 impl Version {
     /// As people write it.
-    pub(crate) fn name(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
             Self::V1_35 => "1.35",
             Self::V1_37 => "1.37",
@@ -25,13 +26,13 @@ impl Version {
 
 /// One cluster's layout.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Layout<'a> {
+pub struct Layout<'a> {
     /// Whose.
-    pub(crate) version: Version,
+    pub version: Version,
     /// Where the cluster's pods live.
-    pub(crate) pods: &'a str,
+    pub pods: &'a str,
     /// The node, whose own endpoints can reach themselves.
-    pub(crate) node: &'a str,
+    pub node: &'a str,
 }
 
 /// What exists once, in both versions.
@@ -104,7 +105,7 @@ add rule ip kube-proxy firewall-check ip daddr . meta l4proto . th dport vmap @f
 
 impl Layout<'_> {
     /// A full sync of the cluster that `list`, an [`Event::Replace`], tells.
-    pub(crate) fn full(&self, list: &Event) -> String {
+    pub fn full(&self, list: &Event) -> String {
         let Event::Replace { services, slices } = list else { return String::new() };
         let mut out = FIXED.to_owned();
         for chain in FLUSHED {
@@ -142,7 +143,7 @@ impl Layout<'_> {
 
     /// The transaction of a sync in which one Service or its endpoints changed: its chains flushed and written again,
     /// as kube-proxy does for each Service that changed. Elements come only with a `new` one.
-    pub(crate) fn service(&self, out: &mut String, service: &ServiceSpec, slice: &SliceSpec, new: bool) {
+    pub fn service(&self, out: &mut String, service: &ServiceSpec, slice: &SliceSpec, new: bool) {
         for port in &service.ports {
             let Some(address) = service.cluster_ips.first() else { continue };
             let Some(target) = slice.ports.iter().find(|of| of.name == port.name && of.protocol == port.protocol)
@@ -181,7 +182,7 @@ impl Layout<'_> {
     }
 
     /// The transaction in which a Service goes: its elements, and its chain left empty for a later sync to delete.
-    pub(crate) fn gone(self, out: &mut String, service: &ServiceSpec) {
+    pub fn gone(self, out: &mut String, service: &ServiceSpec) {
         for port in &service.ports {
             let Some(address) = service.cluster_ips.first() else { continue };
             let (key, protocol) = (&service.key, port.protocol);
@@ -248,13 +249,11 @@ fn write_target(out: &mut String, endpoints: &[EndpointSpec], port: u16) {
     out.push_str("}\n");
 }
 
-/// `PREFIX-HASH-PATH`. The hash is as long as kube-proxy's and made of the same 32 characters; which hash it is matters to
-/// nobody.
+/// `PREFIX-HASH-PATH`: the hash is the first eight characters of the path's SHA-256 in base 32.
 fn name(prefix: &str, path: &str) -> String {
     const CHARACTERS: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
-    let hash = path
-        .bytes()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
-    let text: String = (0..8).map(|at| char::from(CHARACTERS[(hash >> (5 * at) & 31) as usize])).collect();
-    format!("{prefix}-{text}-{path}")
+    let digest = Sha256::digest(path.as_bytes());
+    let bits = digest.iter().take(5).fold(0_u64, |bits, byte| bits << 8 | u64::from(*byte));
+    let hash: String = (0..8).rev().map(|at| char::from(CHARACTERS[(bits >> (5 * at) & 31) as usize])).collect();
+    format!("{prefix}-{hash}-{path}")
 }

@@ -7,5 +7,5 @@
 mod layout;
 mod nft;
 
-pub(crate) use layout::{Layout, Version};
-pub(crate) use nft::{Loaded, load, update};
+pub use layout::{Layout, Version};
+pub use nft::{Loaded, load, update};

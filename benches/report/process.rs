@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use weir_benches::memory;
 
-use crate::{child, memory};
+use crate::child;
 
 /// Where it answers; see `weir::config::HEALTHZ_PORT`.
 const HEALTH: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, weir::config::HEALTHZ_PORT);
@@ -21,7 +22,7 @@ const USER_HZ: f64 = 100.0;
 const POLL: Duration = Duration::from_millis(2);
 
 /// A running daemon. Dropped, it is killed.
-pub(super) struct Daemon {
+pub(crate) struct Daemon {
     child: Child,
     started: Instant,
 }
@@ -31,10 +32,10 @@ impl Daemon {
     ///
     /// # Errors
     /// When this program cannot be started again.
-    pub(super) fn start(arguments: &[&str]) -> Result<Self> {
+    pub(crate) fn start(arguments: &[&str]) -> Result<Self> {
         let mut command = Command::new(std::env::current_exe()?);
         command.args(["run", "--node", "node-0"]).args(arguments);
-        child::as_role(&mut command, super::WEIR).env("WEIR_LOG", "error").stdout(Stdio::null());
+        child::as_role(&mut command, crate::daemon::WEIR).env("WEIR_LOG", "error").stdout(Stdio::null());
         Ok(Self { started: Instant::now(), child: command.spawn()? })
     }
 
@@ -42,7 +43,7 @@ impl Daemon {
     ///
     /// # Errors
     /// When it ends or takes too long.
-    pub(super) fn ready(&self) -> Result<Duration> {
+    pub(crate) fn ready(&self) -> Result<Duration> {
         while !is_ready() {
             ensure!(self.started.elapsed() < PATIENCE, "the daemon does not get ready");
             std::thread::sleep(POLL);
@@ -54,7 +55,7 @@ impl Daemon {
     ///
     /// # Errors
     /// When it is gone.
-    pub(super) fn memory(&self) -> Result<memory::Process> {
+    pub(crate) fn memory(&self) -> Result<memory::Process> {
         memory::process(&self.child.id().to_string())
     }
 
@@ -62,7 +63,7 @@ impl Daemon {
     ///
     /// # Errors
     /// When it is gone.
-    pub(super) fn share(&self, work: impl FnOnce()) -> Result<f64> {
+    pub(crate) fn share(&self, work: impl FnOnce()) -> Result<f64> {
         let (start, before) = (Instant::now(), self.processor_time()?);
         work();
         Ok((self.processor_time()? - before) / start.elapsed().as_secs_f64())
@@ -77,11 +78,21 @@ impl Daemon {
         Ok(ticks / USER_HZ)
     }
 
+    /// Ends it without a chance to clean up, and waits for its end.
+    ///
+    /// # Errors
+    /// When it cannot be.
+    pub(crate) fn kill(mut self) -> Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
     /// Ends it as a node does.
     ///
     /// # Errors
     /// When it fails.
-    pub(super) fn stop(mut self) -> Result<()> {
+    pub(crate) fn stop(mut self) -> Result<()> {
         kill(Pid::from_raw(i32::try_from(self.child.id())?), Signal::SIGTERM)?;
         let start = Instant::now();
         let status = loop {

@@ -7,18 +7,18 @@ const MEGABYTE: f64 = 1024.0 * 1024.0;
 
 /// Memory of one process, in MB.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Process {
+pub struct Process {
     /// What is resident now.
-    pub(crate) resident: f64,
+    pub resident: f64,
     /// The most that ever was.
-    pub(crate) peak: f64,
+    pub peak: f64,
 }
 
 /// Memory of process `pid`, or of this one (`self`).
 ///
 /// # Errors
 /// When there is no such process.
-pub(crate) fn process(pid: &str) -> Result<Process> {
+pub fn process(pid: &str) -> Result<Process> {
     let path = format!("/proc/{pid}/status");
     let status = std::fs::read_to_string(&path).with_context(|| path.clone())?;
     let field = |name| field(&status, name).with_context(|| path.clone()).map(|bytes| bytes / MEGABYTE);
@@ -29,7 +29,7 @@ pub(crate) fn process(pid: &str) -> Result<Process> {
 ///
 /// # Errors
 /// When `/proc` does not tell.
-pub(crate) fn kernel() -> Result<f64> {
+pub fn kernel() -> Result<f64> {
     let text = std::fs::read_to_string("/proc/meminfo")?;
     ["Slab", "VmallocUsed", "Percpu"].into_iter().map(|name| field(&text, name).context("/proc/meminfo")).sum()
 }

@@ -15,11 +15,11 @@ const POLL: Duration = Duration::from_millis(1);
 
 /// What loading a file took.
 #[derive(Clone, Copy, Debug, serde::Serialize, serde::Deserialize)]
-pub(crate) struct Loaded {
+pub struct Loaded {
     /// Seconds from start to end of the process.
-    pub(crate) seconds: f64,
+    pub seconds: f64,
     /// The most memory it ever had resident, in MB.
-    pub(crate) peak: f64,
+    pub peak: f64,
 }
 
 /// A file that goes when it is dropped.
@@ -36,7 +36,7 @@ impl Drop for Script {
 ///
 /// # Errors
 /// When it is not installed, or refuses.
-pub(crate) fn load(text: &str, limit: Duration) -> Result<Option<Loaded>> {
+pub fn load(text: &str, limit: Duration) -> Result<Option<Loaded>> {
     let script = Script(weir_tests::api_server::temporary("peer.nft"));
     std::fs::write(&script.0, text)?;
     let start = Instant::now();
@@ -64,7 +64,7 @@ pub(crate) fn load(text: &str, limit: Duration) -> Result<Option<Loaded>> {
 ///
 /// # Errors
 /// When it is not installed, or refuses.
-pub(crate) fn update(text: &str) -> Result<Duration> {
+pub fn update(text: &str) -> Result<Duration> {
     let start = Instant::now();
     let mut child = nft().arg("-").stdin(Stdio::piped()).spawn().context("run nft (is it installed?)")?;
     child.stdin.take().context("its standard input")?.write_all(text.as_bytes())?;
