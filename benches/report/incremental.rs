@@ -115,9 +115,8 @@ pub(crate) fn measure(scale: Scale) -> Result<Section> {
         };
         if peer.is_none() {
             peer_gave_up = true;
-            section
-                .notes
-                .push(format!("The peer was not measured at {services} Services: loading them takes it too long."));
+            let why = if try_peer { "it did not load them in time" } else { "loading them takes it too long" };
+            section.notes.push(format!("The peer was not measured at {services} Services: {why}."));
         }
         for (change, mut samples) in ours {
             let (p50, p99) = (percentile(&mut samples, 0.5), percentile(&mut samples, 0.99));

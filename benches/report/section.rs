@@ -66,11 +66,12 @@ struct Task {
 /// The child: measures one section and tells.
 ///
 /// # Errors
-/// When there is no such section, or it fails.
+/// When there is no such section, or nobody listens.
 pub(crate) fn measure(arguments: &str) -> Result<()> {
     let Task { key, scale } = serde_json::from_str(arguments)?;
     let section = SECTIONS.iter().find(|section| section.key == key).with_context(|| key.clone())?;
-    child::tell(&(section.measure)(scale)?)
+    // A failure is told like a result, so that the report can say what went wrong.
+    child::tell(&(section.measure)(scale).map_err(|error| format!("{error:#}")))
 }
 
 /// Measures the sections named in `only`, or all, and leaves each in `folder`. Returns whether all came to their end.
@@ -87,9 +88,10 @@ pub(crate) fn run(scale: Scale, only: &[String], folder: &Folder) -> Result<bool
         let limit = Duration::from_secs(scale.pick(limits.0, limits.0, limits.1));
         eprintln!("{key} …");
         let start = Instant::now();
-        let measured = child::run::<Section>(ROLE, &Task { key: key.to_owned(), scale }, limit);
+        let measured = child::run::<Result<Section, String>>(ROLE, &Task { key: key.to_owned(), scale }, limit);
         let mut section = match measured {
-            Ok(Some(section)) => section,
+            Ok(Some(Ok(section))) => section,
+            Ok(Some(Err(why))) => Section::failed(key, format!("It failed: {why}")),
             Ok(None) => Section::failed(key, format!("It was stopped: it did not end within {} s.", limit.as_secs())),
             Err(error) => Section::failed(key, format!("It failed: {error:#}")),
         };

@@ -260,11 +260,12 @@ fn text(contender: Contender, list: &Event) -> Option<String> {
     match contender {
         Contender::Weir => None,
         Contender::Floor => {
-            let rules = ["tcp", "udp"].map(|protocol| {
-                format!("  ip daddr {ADDRESS} {protocol} dport {PORT} dnat to 10.244.9.1:{PORT_OF_ENDPOINTS}\n")
-            });
-            let hook = "type nat hook prerouting priority -100 ;";
-            Some(format!("table ip floor {{ chain nat-prerouting {{ {hook}\n{}}} }}\n", rules.concat()))
+            let rule = |protocol| {
+                let target = format!("10.244.9.1:{PORT_OF_ENDPOINTS}");
+                format!("add rule ip floor dnat ip daddr {ADDRESS} {protocol} dport {PORT} dnat to {target}\n")
+            };
+            let chain = "add chain ip floor dnat { type nat hook prerouting priority -100 ; }\n";
+            Some(format!("add table ip floor\n{chain}{}{}", rule("tcp"), rule("udp")))
         }
         Contender::Peer => Some(layout(Version::V1_37)),
         Contender::OldPeer => Some(layout(Version::V1_35).replace(" ip kube-proxy ", " ip kube-proxy-old ")),
