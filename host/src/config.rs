@@ -8,6 +8,7 @@ mod mode;
 mod read;
 mod span;
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 
 use clap::ValueEnum;
@@ -19,6 +20,7 @@ pub use self::bind_address::BindAddress;
 pub use self::layer::Layer;
 pub use self::read::{ConfigError, Flags, Loaded, read};
 pub use self::span::Span;
+use crate::policies::oci::OciReference;
 
 /// The port health is told on, as with kube-proxy.
 pub const HEALTHZ_PORT: u16 = 10256;
@@ -65,6 +67,8 @@ pub struct Config {
     pub masquerade_bit: u8,
     /// The policies of Services that name none.
     pub policies: DefaultPolicies,
+    /// What is kept of calls to policies that failed.
+    pub policy_records: PolicyRecords,
     /// What becomes of flows whose endpoint is gone, and how the kernel tracks flows.
     pub conntrack: ConntrackSettings,
     /// Addresses this node is known by, at most one a family. Where there is none, its Node object tells, else its
@@ -91,6 +95,16 @@ pub struct Config {
     pub oom_score_adj: Option<i32>,
     /// The log.
     pub logging: Logging,
+}
+
+/// What is kept of calls to policies that failed, for `weir policy run --replay`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct PolicyRecords {
+    /// Where records go, a file each; when empty, none are kept.
+    pub directory: String,
+    /// Most files that are kept; the oldest go first.
+    pub most: u32,
 }
 
 /// How flows are treated whose endpoint is gone; and, for `weir run --init-only`, the kernel's limits and times for
@@ -160,7 +174,8 @@ pub fn level(verbosity: u32) -> &'static str {
     }
 }
 
-/// Names of the policies that serve where a Service asks for none.
+/// The policies that serve where a Service asks for none, those that come from registries, and how those from outside are
+/// treated.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct DefaultPolicies {
@@ -168,6 +183,56 @@ pub struct DefaultPolicies {
     pub traffic: String,
     /// Decides how connections spread.
     pub balancer: String,
+    /// Whether policies from outside of the binary are used. If not, none is even compiled, and the built-in ones
+    /// decide where a Service or this node asks for such a one.
+    pub enabled: bool,
+    /// Absolute path of a directory for compiled policies, which only the daemon may be able to write to; when empty,
+    /// they are compiled again at each start.
+    pub cache_directory: String,
+    /// Policies that come from OCI registries.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub oci: Vec<OciPolicy>,
+    /// Where good copies of those are kept, so that a start needs no registry; when empty, none are.
+    pub oci_directory: String,
+}
+
+/// A policy in an OCI registry.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct OciPolicy {
+    /// What Services call it.
+    pub name: String,
+    /// `oci://HOST/REPOSITORY@sha256:DIGEST`, with the digest of the manifest.
+    pub reference: String,
+    /// Settings (JSON) for Services that give none; empty for none.
+    #[serde(default)]
+    pub settings: String,
+    /// The built-in policy that decides where this one fails; empty for the usual ones.
+    #[serde(default)]
+    pub fail_strategy: String,
+    /// Without TLS; only for registries on this machine.
+    #[serde(default)]
+    pub plain_http: bool,
+}
+
+impl OciPolicy {
+    /// Checks what the types leave open; the error is a sentence.
+    fn check(&self) -> Result<(), String> {
+        let Self { name, reference, plain_http, .. } = self;
+        if name.is_empty() {
+            return Err(format!("{reference} needs a name"));
+        }
+        let parsed: OciReference = reference.parse().map_err(|error| format!("{name}: {error}"))?;
+        if parsed.digest().is_none() {
+            return Err(format!(
+                "{name}: {reference} needs a digest, as in {reference}@sha256:…: a tag may change any time"
+            ));
+        }
+        if *plain_http && !parsed.is_loopback() {
+            return Err(format!("{name}: plainHttp is for registries on this machine only"));
+        }
+        Ok(())
+    }
 }
 
 /// How pods of this node are told from other clients (kube-proxy: `detectLocalMode`).
@@ -232,6 +297,7 @@ impl Default for Config {
             masquerade_all: false,
             masquerade_bit: 14,
             policies: DefaultPolicies::default(),
+            policy_records: PolicyRecords::default(),
             conntrack: ConntrackSettings::default(),
             node_ips: Vec::new(),
             healthz_bind_address: BindAddress::of(Ipv4Addr::UNSPECIFIED.into()),
@@ -244,6 +310,12 @@ impl Default for Config {
             oom_score_adj: None,
             logging: Logging::default(),
         }
+    }
+}
+
+impl Default for PolicyRecords {
+    fn default() -> Self {
+        Self { directory: String::new(), most: 200 }
     }
 }
 
@@ -276,7 +348,9 @@ impl Default for Logging {
 
 impl Default for DefaultPolicies {
     fn default() -> Self {
-        Self { traffic: "kubernetes".to_owned(), balancer: "random".to_owned() }
+        let [traffic, balancer] = ["kubernetes", "random"].map(str::to_owned);
+        let [cache_directory, oci_directory] = [String::new(), String::new()];
+        Self { traffic, balancer, enabled: true, cache_directory, oci: Vec::new(), oci_directory }
     }
 }
 
@@ -299,8 +373,19 @@ impl Config {
         if let Some(score) = self.oom_score_adj.filter(|score| !(-1000..=1000).contains(score)) {
             return Err(("oomScoreAdj", format!("must be -1000 to 1000, not {score}")));
         }
+        let cache = &self.policies.cache_directory;
+        if !cache.is_empty() && !cache.starts_with('/') {
+            return Err(("policies.cacheDirectory", format!("must be an absolute path, not {cache:?}")));
+        }
         if self.sync_period == Span::default() {
             return Err(("syncPeriod", "must be more than 0".to_owned()));
+        }
+        let mut names = BTreeSet::new();
+        for policy in &self.policies.oci {
+            policy.check().map_err(|why| ("policies.oci", why))?;
+            if !names.insert(&policy.name) {
+                return Err(("policies.oci", format!("there are two called {}", policy.name)));
+            }
         }
         for entry in &self.node_port_addresses {
             let word = [node_port_word::PRIMARY, node_port_word::ALL, node_port_word::LOCALHOST].contains(&&**entry);

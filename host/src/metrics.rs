@@ -6,6 +6,7 @@ mod conntrack;
 mod data_age;
 mod inventory;
 mod kube_proxy;
+mod rollout;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64};
@@ -27,6 +28,7 @@ use self::data_age::DataAge;
 pub use self::inventory::Inventory;
 use self::inventory::InventoryGauges;
 use self::kube_proxy::KubeProxyMetrics;
+use self::rollout::Rollouts;
 use crate::follow::conntrack::Counters;
 use crate::pipeline::{Outcome, Pipeline, SyncError};
 
@@ -81,6 +83,7 @@ pub struct Metrics {
     policy_failures: Counters1,
     policy_fallbacks: Counters1,
     policy_versions: Counters1,
+    rollouts: Rollouts,
     rejections: Counter,
     quarantined: Gauge<i64, AtomicI64>,
     operations: Counter,
@@ -189,6 +192,7 @@ impl Metrics {
             policy_failures: counters(r, "policy_failures", "Ports a policy gave no answer for, by reason"),
             policy_fallbacks: counters(r, "policy_fallbacks", "Ports decided by something else, by what stood in"),
             policy_versions: counters(r, "policy_versions", "Versions of policies that were taken or refused"),
+            rollouts: Rollouts::register(r),
             rejections: register(
                 r,
                 "address_rejections",

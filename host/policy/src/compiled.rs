@@ -45,7 +45,8 @@ impl fmt::Debug for Digest {
 }
 
 /// What a policy can be asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Role {
     /// Which endpoints may serve.
     TrafficPolicy,
@@ -266,6 +267,11 @@ impl Policy {
     /// The same component, with the same compiled code, under another name and without settings.
     pub(crate) fn renamed(&self, name: &str) -> Self {
         Self { name: Arc::from(name), settings: Arc::from(""), fail_strategy: Arc::from(""), ..self.clone() }
+    }
+
+    /// The same, with other settings for Services that give none.
+    pub(crate) fn with_settings(&self, settings: &str) -> Self {
+        Self { settings: Arc::from(settings), ..self.clone() }
     }
 
     /// A hash of all that an answer of it can depend on.

@@ -2,6 +2,7 @@
 
 mod ask;
 mod reload;
+mod replay;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
@@ -15,12 +16,14 @@ use weir_model::{
 
 use self::ask::{Patience, Rings};
 pub use self::reload::Refused;
+pub use self::replay::ReplayError;
 use crate::again::{Ages, Present, Schedule};
 use crate::answer::{Eligible, Spread};
 use crate::call::Problem;
 use crate::catalog::{Catalog, Pair};
 use crate::compiled::{Policy, Role};
 use crate::limits::FailureReason;
+use crate::record::{CallOutcome, Record, Recorder};
 use crate::subject::{Subject, Subjects, fingerprint};
 
 /// Most endpoints in one call, a port counting as one more: keeps what a policy must hold at once independent of the
@@ -37,10 +40,12 @@ pub struct Decider {
     load_users: BTreeSet<ServiceId>,
     ages: Ages,
     schedule: Schedule,
+    /// Who gets records of calls.
+    recorder: Option<Arc<dyn Recorder>>,
 }
 
 /// What a port's policies last said, and of what.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Remembered {
     port: PortKey,
     input: u64,
@@ -86,6 +91,8 @@ pub struct Stats {
     pub fuel: u64,
     /// Time it took.
     pub time: Duration,
+    /// The most memory one call had, in bytes.
+    pub memory: u64,
 }
 
 impl fmt::Debug for Decider {
@@ -103,11 +110,39 @@ struct Progress {
     decisions: Decisions,
     /// By address: a built-in policy and another in its place have the same name.
     patience: BTreeMap<*const Policy, Patience>,
+    /// Who wants to know of the calls.
+    recorder: Option<Arc<dyn Recorder>>,
 }
 
 impl Progress {
     fn set(&mut self, port: PortKey, decision: Arc<Decision>) {
         self.decisions.ports.push((port, decision));
+    }
+
+    /// Whether somebody wants to know of calls that went well.
+    fn wants_all(&self) -> bool {
+        self.recorder.as_ref().is_some_and(|recorder| recorder.wants_all())
+    }
+
+    /// An answer in its own words, where somebody wants to know of those that are good.
+    fn words<A: Clone + Into<CallOutcome>>(&self, answer: &Result<A, Problem>) -> Option<CallOutcome> {
+        self.wants_all().then(|| answer.as_ref().ok().cloned().map(Into::into)).flatten()
+    }
+
+    /// Hands on what came of a call: an answer in its own `words`, where there are any, or a failure.
+    fn record<A>(
+        &self,
+        checked: &Result<A, Problem>,
+        words: Option<CallOutcome>,
+        record: impl FnOnce(CallOutcome) -> Record,
+    ) {
+        let outcome = match checked {
+            Ok(_) => words,
+            Err(problem) => Some(problem.into()),
+        };
+        if let (Some(recorder), Some(outcome)) = (&self.recorder, outcome) {
+            recorder.record(record(outcome));
+        }
     }
 
     fn fail(&mut self, failure: Failure) {
@@ -126,7 +161,13 @@ impl Decider {
             load_users: BTreeSet::new(),
             ages: Ages::default(),
             schedule: Schedule::default(),
+            recorder: None,
         }
+    }
+
+    /// From now on whoever wants to know gets a record of every call that fails.
+    pub fn set_recorder(&mut self, recorder: Arc<dyn Recorder>) {
+        self.recorder = Some(recorder);
     }
 
     /// From now on policies that ask for loads get those.
@@ -184,7 +225,7 @@ impl Decider {
     }
 
     fn decide_in(&mut self, present: &mut Present<'_>, store: &Store, services: &[ServiceId]) -> Decisions {
-        let mut progress = Progress::default();
+        let mut progress = Progress { recorder: self.recorder.clone(), ..Progress::default() };
         progress.decisions.ports.reserve(services.len());
         let mut batch = Subjects::new(store);
         let mut size = 0;
@@ -206,7 +247,9 @@ impl Decider {
             for port in ports {
                 let input = fingerprint(store, service, &pair, &port);
                 let key = port.key;
-                let same = |last: &&Remembered| last.input == input && !inputs.change_by_themselves();
+                // Whoever wants every call gets one even where the answer is known.
+                let anew = inputs.change_by_themselves() || progress.wants_all();
+                let same = |last: &&Remembered| last.input == input && !anew;
                 let known = self.remembered(&key).filter(same);
                 let known = known.map(|last| last.decision.clone());
                 if let Some(message) = &unknown {

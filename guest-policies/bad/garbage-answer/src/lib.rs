@@ -16,12 +16,17 @@ struct Garbage;
 
 impl traffic_policy::Guest for Garbage {
     fn decide(view: &View, ports: Vec<Port>, _endpoints: Vec<Endpoint>) -> Result<Vec<Eligibility>, PolicyError> {
-        let mut answer: Vec<_> = ports.iter().map(|port| eligibility(port, &view.settings(port.id))).collect();
-        if ports.iter().any(|port| view.settings(port.id) == "no-eligibility") {
+        let mut answer: Vec<_> = ports.iter().map(|port| eligibility(port, &kind(view, port.id))).collect();
+        if ports.iter().any(|port| kind(view, port.id) == "no-eligibility") {
             answer.clear();
         }
         Ok(answer)
     }
+}
+
+/// The settings of a port or ring, as a word or as JSON.
+fn kind(view: &View, id: u32) -> String {
+    view.settings(id).trim_matches('"').to_owned()
 }
 
 fn eligibility(port: &Port, kind: &str) -> Eligibility {
@@ -52,14 +57,14 @@ fn eligibility(port: &Port, kind: &str) -> Eligibility {
 
 impl balancer::Guest for Garbage {
     fn balance(view: &View, rings: Vec<Ring>, _ids: Vec<u32>, _weights: Vec<u32>) -> Result<Vec<Spread>, PolicyError> {
-        let mut answer: Vec<_> = rings.iter().map(|ring| spread(ring, &view.settings(ring.id))).collect();
-        if rings.iter().any(|ring| view.settings(ring.id) == "one-spread-too-many") {
+        let mut answer: Vec<_> = rings.iter().map(|ring| spread(ring, &kind(view, ring.id))).collect();
+        if rings.iter().any(|ring| kind(view, ring.id) == "one-spread-too-many") {
             answer.extend(rings.first().map(|ring| spread(ring, "")));
         }
-        if rings.iter().any(|ring| view.settings(ring.id) == "forgetful") {
+        if rings.iter().any(|ring| kind(view, ring.id) == "forgetful") {
             assert!(!USED.swap(true, Ordering::Relaxed), "an instance is there for one call");
         }
-        if rings.iter().any(|ring| view.settings(ring.id) == "unknown-ring") {
+        if rings.iter().any(|ring| kind(view, ring.id) == "unknown-ring") {
             view.settings(u32::MAX);
         }
         Ok(answer)

@@ -14,6 +14,7 @@ use crate::call::{Instance, Problem};
 use crate::compiled::Policy;
 use crate::host::ring_number;
 use crate::limits::FailureReason;
+use crate::record::Record;
 use crate::subject::{Subject, Subjects};
 
 /// Ports of one policy that may use up a whole allowance of fuel, time or memory in one sync, each on its own, before
@@ -72,6 +73,7 @@ fn run<'p, A>(
         stats.asked += range.len() as u64;
         stats.fuel += instance.cost.fuel;
         stats.time += instance.cost.time;
+        stats.memory = stats.memory.max(instance.cost.memory);
         match answer {
             Ok(given) if given.len() != range.len() => {
                 let message = format!("it gave {} answers to {} questions", given.len(), range.len());
@@ -162,10 +164,12 @@ pub(super) fn traffic<'a>(
             progress,
         );
         for (at, answer) in answers.into_iter().enumerate() {
+            let words = progress.words(&answer);
             let checked = answer.and_then(|answer| {
                 answer::eligible(subject(at), number(asked[members[at]]), answer)
                     .map_err(|why| Problem::new(FailureReason::InvalidAnswer, why))
             });
+            progress.record(&checked, words, |outcome| Record::of(subjects, asked[members[at]], None, policy, outcome));
             match checked {
                 Ok(answer) => eligible[asked[members[at]]] = Some(answer),
                 Err(problem) => fail(subject(at), &subjects.names, policy, problem, progress),
@@ -302,10 +306,14 @@ pub(super) fn rings<'a>(
             progress,
         );
         for (at, answer) in answers.into_iter().enumerate() {
+            let words = progress.words(&answer);
             let checked = answer.and_then(|answer| {
                 answer::spread(id(at), list(at), answer).map_err(|why| Problem::new(FailureReason::InvalidAnswer, why))
             });
             let (place, which) = wanted[members[at]];
+            progress.record(&checked, words, |outcome| {
+                Record::of(subjects, asked[place], Some((number(which), list(at))), policy, outcome)
+            });
             match checked {
                 Ok(ring) => {
                     if let Some(rings) = &mut rings[place] {

@@ -38,6 +38,7 @@ impl Decider {
         let users = catalog.users(store, &name);
         let mut trial = Self::new(catalog);
         trial.loads = self.loads.clone();
+        trial.recorder = self.recorder.clone();
         let decisions = trial.decide(store, &users);
         let failures: Vec<_> = decisions.failures.iter().filter(|failure| failure.policy == name).collect();
         let asked = decisions.ports.len();
@@ -73,6 +74,13 @@ impl Decider {
     pub fn withdraw(&mut self, store: &Store, name: &str) -> Vec<ServiceId> {
         let users = self.catalog.users(store, name);
         self.catalog.remove(name);
+        users
+    }
+
+    /// The same for a policy that rests: nobody is told that it is missing.
+    pub fn switch_off(&mut self, store: &Store, name: &str) -> Vec<ServiceId> {
+        let users = self.catalog.users(store, name);
+        self.catalog.switch_off(name);
         users
     }
 }
