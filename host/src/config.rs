@@ -5,6 +5,7 @@ mod bind_address;
 mod kube_proxy;
 mod layer;
 mod mode;
+mod oci;
 mod read;
 mod span;
 
@@ -18,9 +19,9 @@ use weir_model::Family;
 
 pub use self::bind_address::BindAddress;
 pub use self::layer::Layer;
+pub use self::oci::OciPolicy;
 pub use self::read::{ConfigError, Flags, Loaded, read};
 pub use self::span::Span;
-use crate::policies::oci::OciReference;
 
 /// The port health is told on, as with kube-proxy.
 pub const HEALTHZ_PORT: u16 = 10256;
@@ -194,45 +195,6 @@ pub struct DefaultPolicies {
     pub oci: Vec<OciPolicy>,
     /// Where good copies of those are kept, so that a start needs no registry; when empty, none are.
     pub oci_directory: String,
-}
-
-/// A policy in an OCI registry.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct OciPolicy {
-    /// What Services call it.
-    pub name: String,
-    /// `oci://HOST/REPOSITORY@sha256:DIGEST`, with the digest of the manifest.
-    pub reference: String,
-    /// Settings (JSON) for Services that give none; empty for none.
-    #[serde(default)]
-    pub settings: String,
-    /// The built-in policy that decides where this one fails; empty for the usual ones.
-    #[serde(default)]
-    pub fail_strategy: String,
-    /// Without TLS; only for registries on this machine.
-    #[serde(default)]
-    pub plain_http: bool,
-}
-
-impl OciPolicy {
-    /// Checks what the types leave open; the error is a sentence.
-    fn check(&self) -> Result<(), String> {
-        let Self { name, reference, plain_http, .. } = self;
-        if name.is_empty() {
-            return Err(format!("{reference} needs a name"));
-        }
-        let parsed: OciReference = reference.parse().map_err(|error| format!("{name}: {error}"))?;
-        if parsed.digest().is_none() {
-            return Err(format!(
-                "{name}: {reference} needs a digest, as in {reference}@sha256:…: a tag may change any time"
-            ));
-        }
-        if *plain_http && !parsed.is_loopback() {
-            return Err(format!("{name}: plainHttp is for registries on this machine only"));
-        }
-        Ok(())
-    }
 }
 
 /// How pods of this node are told from other clients (kube-proxy: `detectLocalMode`).

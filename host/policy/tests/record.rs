@@ -45,7 +45,7 @@ fn store(policy: &str, settings: &str) -> Store {
         let endpoint = |n: u8| EndpointSpec {
             address: [10, 1, at, n].into(),
             node: Some(format!("n{n}")),
-            zone: Some(if n % 2 == 0 { "a" } else { "b" }.to_owned()),
+            zone: Some(if n.is_multiple_of(2) { "a" } else { "b" }.to_owned()),
             conditions: Conditions::ready(),
             hint_zones: Vec::new(),
             hint_nodes: Vec::new(),

@@ -32,6 +32,7 @@ built_in![
     "weighted" = "weighted",
     "weighted-least-connections" = "weighted-least-connections",
     "zone-aware" = "zone-aware",
+    "zone-aware-by-load" = "zone-aware-by-load",
 ];
 
 /// Whether a built-in policy has that name.
