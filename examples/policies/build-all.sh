@@ -8,7 +8,7 @@ mkdir -p "$out"
 out=$(cd "$out" && pwd)
 
 failed=0
-for language in ${*:-rust c zig javascript go python}; do
+for language in ${*:-rust javascript python c zig go}; do
     status=0
     "$language/build.sh" "$out/$language.wasm" 2>"$out/$language.log" || status=$?
     case $status in

