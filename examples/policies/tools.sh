@@ -15,6 +15,9 @@ BUILD=$WORK/$LANGUAGE
 # A registry that does not answer must not keep anybody waiting longer than this for one package.
 FETCH_SECONDS=180
 mkdir -p "$BUILD" "$TOOLS" "$(dirname "$OUT")"
+# One build of a language at a time.
+exec 9>"$BUILD/lock"
+! command -v flock >/dev/null || flock 9
 
 # Ends the script: this machine cannot build for this language.
 skip() {
@@ -33,7 +36,8 @@ component() {
         if [ -x "$built" ]; then WEIR=$built; else WEIR=weir; fi
     fi
     has "$WEIR" || skip "no weir to make a component with; cargo build --package weir"
-    "$WEIR" policy component "$@" -o "$OUT"
+    "$WEIR" policy component "$@" -o "$BUILD/component.wasm"
+    mv "$BUILD/component.wasm" "$OUT"
 }
 
 # Ends the script if what it would write is newer than all it is made of.
@@ -50,6 +54,7 @@ fetch() {
         offline && skip "$package is not here, and nothing is fetched now"
         has "$1" || skip "$package needs $1 to be fetched"
         # Renamed when it is complete: whoever else looks sees all of it or nothing.
+        mkdir -p "$(dirname "$folder")"
         part=$(mktemp -d "$TOOLS/fetch.XXXXXX")
         status=0
         timeout "$FETCH_SECONDS" "$@" "$part/it" >&2 || status=$?

@@ -1,10 +1,10 @@
 #!/bin/sh
-# build.sh [FILE]: JavaScript in QuickJS. --stub-wasi: Weir offers no WASI; --sync: calls are not asynchronous.
+# build.sh [FILE]: JavaScript in SpiderMonkey. Everything of WASI is disabled: Weir offers none.
 set -eu
 cd "$(dirname "$0")"
 . ../tools.sh
 
 unless_fresh
-tool=$(from_npm componentize-qjs 0.4.5)/node_modules/.bin/componentize-qjs
-"$tool" --wit "$CONTRACT" --world balancer-only --js by-zone.js --stub-wasi --sync --opt-size --minify \
-    --output "$OUT" >&2
+tool=$(from_npm @bytecodealliance/componentize-js 0.23.0)/node_modules/.bin/componentize-js
+"$tool" by-zone.js --wit "$CONTRACT" --world-name balancer-only --disable stdio random clocks http fetch-event \
+    --out "$OUT" >&2

@@ -88,8 +88,8 @@ pub enum LoadError {
     FailStrategy(String),
     /// It is a core module.
     #[error(
-        "this is a core WebAssembly module, not a component: turn it into one, for example with \
-         `wasm-tools component new policy.wasm -o policy.component.wasm`"
+        "this is a core WebAssembly module, not a component: `weir policy component MODULE -o FILE` makes one of it, if \
+         its bindings come from wit/policy.wit (`wasm-tools component new` does, too)"
     )]
     CoreModule,
     /// It is not valid WebAssembly, or uses a proposal that is off because its results differ between machines.

@@ -332,7 +332,7 @@ fn components_that_are_no_policies_are_refused_with_a_sentence() {
         (refused(Limits::default(), guests::HOST_IMPORT), "unknown-import", "example:dialer/network@1.0.0"),
         (refused(Limits::default(), guests::WRONG_WORLD), "wrong-world", "greet"),
         (refused(Limits::default(), guests::NEXT_VERSION), "wrong-world", "weir:policy/balancer@0.3.0"),
-        (refused(Limits::default(), core_module), "core-module", "wasm-tools component new"),
+        (refused(Limits::default(), core_module), "core-module", "weir policy component"),
         (refused(Limits::default(), truncated), "compile", "does not compile"),
         (refused(Limits::default(), b"#!/bin/sh"), "compile", "does not compile"),
         (refused(small(100), guests::TRAP), "too-large", "at most 100"),
