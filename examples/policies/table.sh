@@ -11,7 +11,7 @@ weir=${WEIR:-$target/debug/weir}
 # figure NAME: that figure of a report.
 figure() { sed -n "s/^ *\"$1\": \([0-9.]*\),*$/\1/p"; }
 # unit DIVISOR: a number in a larger unit, with a digit behind the point where there are few before it.
-unit() { awk -v by="$1" '{ n = $1 / by; printf (n < 10 ? "%.1f" : "%.0f"), n }'; }
+unit() { awk -v by="$1" '{ n = $1 / by; printf (n < 10 ? "%.1f" : "%.0f"), n }' | sed 's/\([0-9]\)\([0-9]\{3\}\)$/\1 \2/'; }
 
 echo "| language | size | gzip | compiled in | a call, 10 endpoints | a call, 1 000 endpoints | fuel for 10, thousands | for 1 000 | memory |"
 echo "|---|--:|--:|--:|--:|--:|--:|--:|--:|"

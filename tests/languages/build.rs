@@ -40,6 +40,13 @@ pub(crate) fn folder() -> PathBuf {
     top.join("examples/policies")
 }
 
+/// Where components go, and all that building them leaves behind: beside the test's own folder in `target`.
+pub(crate) fn out() -> PathBuf {
+    let program = std::env::current_exe().expect("a program knows where it is");
+    // target/debug/deps/languages-…
+    program.ancestors().nth(3).expect("the tests are in a target directory").join("policies")
+}
+
 /// Builds for all `languages` at once, within `most`, and returns what became of each.
 pub(crate) fn all(languages: &[&str], most: Duration) -> Vec<Build> {
     let end = Instant::now() + most;
@@ -60,9 +67,8 @@ struct Script {
 impl Script {
     fn start(language: &str) -> anyhow::Result<Self> {
         let program = std::env::current_exe()?;
-        // target/debug/deps/languages-…
-        let target = program.ancestors().nth(3).context("the tests are in a target directory")?;
-        let out = target.join("policies");
+        let out = out();
+        let target = out.parent().context("it is a folder of the target directory")?;
         fs::create_dir_all(&out)?;
         let (component, log) = (out.join(format!("{language}.wasm")), out.join(format!("{language}.test.log")));
         let script = folder().join(language).join("build.sh");

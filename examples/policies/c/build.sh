@@ -8,5 +8,5 @@ cd "$(dirname "$0")"
 zig=$(from_pypi ziglang 0.17.0)/ziglang/zig
 export ZIG_GLOBAL_CACHE_DIR="$WORK/zig-cache"
 "$zig" cc -target wasm32-wasi -mexec-model=reactor -Os -s -Wall -Wextra \
-    by_zone.c json.c bindings/policy.c bindings/policy_component_type.o -o "$BUILD/by_zone.wasm"
+    -Wl,-z,stack-size=131072 by_zone.c json.c bindings/policy.c bindings/policy_component_type.o -o "$BUILD/by_zone.wasm"
 component "$BUILD/by_zone.wasm"
