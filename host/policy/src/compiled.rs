@@ -10,9 +10,10 @@ use wasmtime::component::{Component, InstancePre};
 use crate::Engine;
 use crate::artifact::{self, Artifact};
 use crate::about::{About, Inputs, SettingProblem};
-use crate::call::{Contract, Instance};
+use crate::call::{Contract, Instance, Problem};
 use crate::catalog::is_built_in;
 use crate::host::HostState;
+use crate::limits::{FailureReason, Limits};
 use crate::subject::Subjects;
 
 /// SHA-256 of a component: what it is known by.
@@ -118,9 +119,22 @@ pub enum LoadError {
         /// What it exports instead.
         exports: String,
     },
-    /// It needs more than it may have, or its types are not the contract's.
+    /// Its types are not the contract's.
     #[error("the component cannot be started: {0}")]
     Trial(String),
+    /// It starts, but not well, or cannot say what it is: it traps, never ends, or wants more than it may have.
+    #[error("{step}: {message}")]
+    Unfit {
+        /// What it was meant to do.
+        step: &'static str,
+        /// Why it did not.
+        reason: FailureReason,
+        /// The same in a sentence.
+        message: String,
+    },
+    /// Its limits make no sense, or are more than the node allows.
+    #[error("limits: {0}")]
+    Limits(String),
 }
 
 impl LoadError {
@@ -139,6 +153,8 @@ impl LoadError {
             Self::UnknownImport { .. } => "unknown-import",
             Self::WrongWorld { .. } => "wrong-world",
             Self::Trial(_) => "trial",
+            Self::Unfit { reason, .. } => reason.as_str(),
+            Self::Limits(_) => "limits",
         }
     }
 }
@@ -157,6 +173,12 @@ pub struct Policy {
     pub(crate) settings: Arc<str>,
     /// The policy that decides where this one fails; empty for the built-in ones.
     pub(crate) fail_strategy: Arc<str>,
+    /// What it may use up.
+    pub(crate) limits: Arc<Limits>,
+    /// Percent of its endpoints it may take out of service at once, where that is set for it.
+    pub(crate) max_removed_percent: Option<u8>,
+    /// See [`Policy::version`].
+    version: u64,
 }
 
 impl fmt::Debug for Policy {
@@ -167,43 +189,56 @@ impl fmt::Debug for Policy {
 
 impl Policy {
     /// Compiles `bytes` and checks that it is a policy: size, imports, exports, and a trial start. `name` is what
-    /// logs call it.
+    /// logs call it. It gets the engine's limits.
     ///
     /// # Errors
     /// See [`LoadError`].
     pub fn load(engine: &Engine, name: &str, bytes: &[u8]) -> Result<Self, LoadError> {
-        let limit = engine.limits.component;
-        if bytes.len() > limit {
-            return Err(LoadError::TooLarge { size: bytes.len(), limit });
-        }
-        // Layer 0 with version 1 is a core module; a component has layer 1.
-        if bytes.starts_with(b"\0asm\x01\0\0\0") {
-            return Err(LoadError::CoreModule);
-        }
-        // Compiling is not meant to panic; where it does, the daemon must not end with it.
-        let compiled = catch_unwind(AssertUnwindSafe(|| Component::new(&engine.wasm, bytes)));
-        let component = match compiled {
-            Ok(compiled) => compiled.map_err(|why| LoadError::Compile(format!("{why:#}")))?,
-            Err(_) => return Err(LoadError::Compile("the compiler gave up on it".to_owned())),
-        };
-        check_imports(engine, &component)?;
-        let pre = engine.linker.instantiate_pre(&component).map_err(|why| LoadError::Trial(format!("{why:#}")))?;
+        let limits = Arc::new(engine.limits.clone());
+        let component = compile(engine, bytes, limits.component)?;
+        Self::link(engine, name, &component, Digest::of(bytes), limits)?.tried()
+    }
+
+    /// Links a component. Nothing of it runs yet.
+    fn link(
+        engine: &Engine,
+        name: &str,
+        component: &Component,
+        digest: Digest,
+        limits: Arc<Limits>,
+    ) -> Result<Self, LoadError> {
+        check_imports(engine, component)?;
+        let pre = engine.linker.instantiate_pre(component).map_err(|why| LoadError::Trial(format!("{why:#}")))?;
         let Some(contract) = Contract::of(&pre) else {
-            return Err(LoadError::WrongWorld { exports: exports(engine, &component) });
+            return Err(LoadError::WrongWorld { exports: exports(engine, component) });
         };
-        let digest = Digest::of(bytes);
-        let (settings, fail_strategy) = (Arc::from(""), Arc::from(""));
-        let (name, engine) = (Arc::from(name), engine.clone());
-        let mut policy = Self { name, engine, pre, contract, about: None, digest, settings, fail_strategy };
+        let policy = Self {
+            name: Arc::from(name),
+            engine: engine.clone(),
+            pre,
+            contract,
+            about: None,
+            digest,
+            settings: Arc::from(""),
+            fail_strategy: Arc::from(""),
+            limits,
+            max_removed_percent: None,
+            version: 0,
+        };
+        Ok(policy.versioned())
+    }
+
+    /// The same, once it was started and has said what it is.
+    fn tried(mut self) -> Result<Self, LoadError> {
         // Records that differ from the contract's pass every check before this one.
-        policy.alone()?.try_roles()?;
-        policy.about = policy.alone()?.describe().map_err(|problem| LoadError::Trial(problem.message))?.map(Arc::new);
-        Ok(policy)
+        self.alone()?.try_roles()?;
+        self.about = self.alone()?.describe().map_err(unfit("it cannot say what it is"))?.map(Arc::new);
+        Ok(self)
     }
 
     /// An instance that is asked about no Service.
     fn alone(&self) -> Result<Instance<'_>, LoadError> {
-        Instance::start(self, Arc::new(Subjects::none()), None).map_err(|problem| LoadError::Trial(problem.message))
+        Instance::start(self, Arc::new(Subjects::none()), None).map_err(unfit("it cannot be started"))
     }
 
     /// What it finds wrong with these settings (JSON, or empty for none). A policy of contract 0.1 has no say before
@@ -212,7 +247,7 @@ impl Policy {
     /// # Errors
     /// When it cannot be asked: it traps, or uses up what it may use.
     pub fn check(&self, settings: &str) -> Result<Vec<SettingProblem>, LoadError> {
-        self.alone()?.check(settings).map_err(|problem| LoadError::Trial(problem.message))
+        self.alone()?.check(settings).map_err(unfit("it cannot check its settings"))
     }
 
     /// What it says of itself; `None` for one of contract 0.1.
@@ -238,7 +273,7 @@ impl Policy {
     /// # Errors
     /// See [`LoadError`].
     pub fn from_artifact(engine: &Engine, artifact: &Artifact, known: &[Arc<Self>]) -> Result<Self, LoadError> {
-        let Artifact { name, component, settings, fail_strategy } = artifact;
+        let Artifact { name, component, settings, fail_strategy, limits, max_removed_percent } = artifact;
         if is_built_in(name) {
             return Err(LoadError::BuiltInName(name.clone()));
         }
@@ -249,29 +284,52 @@ impl Policy {
             serde_json::from_str::<serde::de::IgnoredAny>(settings)
                 .map_err(|error| LoadError::Settings(format!("they are no JSON: {error}")))?;
         }
-        let component = artifact::unpack(component, engine.limits.component)?;
-        let digest = Digest::of(&component);
-        let loaded = match known.iter().find(|policy| policy.digest == digest) {
-            Some(known) => known.renamed(name),
-            None => Self::load(engine, name, &component)?,
+        let limits = engine.limits_with(limits)?;
+        let bytes = artifact::unpack(component, limits.component)?;
+        let digest = Digest::of(&bytes);
+        let linked = match known.iter().find(|policy| policy.digest == digest) {
+            Some(known) => Self::link(engine, name, known.pre.component(), digest, Arc::new(limits))?,
+            None => Self::link(engine, name, &compile(engine, &bytes, limits.component)?, digest, Arc::new(limits))?,
         };
+        let loaded = linked.tried()?;
         let problems = loaded.check(settings.trim())?;
         if !problems.is_empty() {
             let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
             return Err(LoadError::Settings(problems.join("; ")));
         }
-        Ok(Self { settings: Arc::from(settings.trim()), fail_strategy: Arc::from(&**fail_strategy), ..loaded })
+        let (settings, fail_strategy) = (Arc::from(settings.trim()), Arc::from(&**fail_strategy));
+        Ok(Self { settings, fail_strategy, max_removed_percent: *max_removed_percent, ..loaded }.versioned())
     }
 
     /// The same component, with the same compiled code, under another name and without settings.
     pub(crate) fn renamed(&self, name: &str) -> Self {
-        Self { name: Arc::from(name), settings: Arc::from(""), fail_strategy: Arc::from(""), ..self.clone() }
+        let (settings, fail_strategy) = (Arc::from(""), Arc::from(""));
+        let limits = Arc::new(self.engine.limits.clone());
+        Self { name: Arc::from(name), settings, fail_strategy, limits, max_removed_percent: None, ..self.clone() }
+            .versioned()
     }
 
-    /// A hash of all that an answer of it can depend on.
+    /// A hash of all that an answer of it can depend on besides what it is asked, and of its name.
     pub(crate) fn version(&self) -> u64 {
-        let settings = Sha256::digest(self.settings.as_bytes());
-        self.digest.short() ^ if self.settings.is_empty() { 0 } else { Digest(settings.into()).short() }
+        self.version
+    }
+
+    /// The same with its version worked out.
+    fn versioned(mut self) -> Self {
+        let mut hash = Sha256::new();
+        for part in [&self.digest.0[..], self.name.as_bytes(), self.settings.as_bytes()] {
+            hash.update(part.len().to_le_bytes());
+            hash.update(part);
+        }
+        Limits::FIELDS.iter().for_each(|field| hash.update(field.get(&self.limits).to_le_bytes()));
+        self.version = Digest(hash.finalize().into()).short();
+        self
+    }
+
+    /// What it may use up.
+    #[must_use]
+    pub fn limits(&self) -> &Limits {
+        &self.limits
     }
 
     /// Settings (JSON) for Services that give none; empty for none.
@@ -299,6 +357,26 @@ impl Policy {
             Role::TrafficPolicy => self.contract.decides(),
             Role::Balancer => self.contract.balances(),
         }
+    }
+}
+
+fn unfit(step: &'static str) -> impl FnOnce(Problem) -> LoadError {
+    move |Problem { reason, message }| LoadError::Unfit { step, reason, message }
+}
+
+/// Compiles a component of at most `limit` bytes.
+fn compile(engine: &Engine, bytes: &[u8], limit: usize) -> Result<Component, LoadError> {
+    if bytes.len() > limit {
+        return Err(LoadError::TooLarge { size: bytes.len(), limit });
+    }
+    // Layer 0 with version 1 is a core module; a component has layer 1.
+    if bytes.starts_with(b"\0asm\x01\0\0\0") {
+        return Err(LoadError::CoreModule);
+    }
+    // Compiling is not meant to panic; where it does, the daemon must not end with it.
+    match catch_unwind(AssertUnwindSafe(|| Component::new(&engine.wasm, bytes))) {
+        Ok(compiled) => compiled.map_err(|why| LoadError::Compile(format!("{why:#}"))),
+        Err(_) => Err(LoadError::Compile("the compiler gave up on it".to_owned())),
     }
 }
 

@@ -1,27 +1,28 @@
 //! Who decides what, in which order, and what happens when somebody fails.
 
 mod ask;
+mod budget;
 mod reload;
+mod stand_in;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use weir_model::{
-    Backend, Conditions, Decision, Endpoint, IndexFunction, Loads, MAX_SLOTS, Names, NoLoads, ObjectKey, Origin, Port,
-    PortKey, Ring, Route, ServiceId, Store, TrafficPolicy,
-};
+use weir_model::{Decision, Loads, Names, NoLoads, ObjectKey, Origin, Port, PortKey, ServiceId, Store};
 
-use self::ask::{Patience, Rings};
+use self::budget::{Budget, Overdrawn};
 pub use self::reload::Refused;
+use self::stand_in::{again, assemble, last_good, last_resort};
 use crate::again::{Ages, Present, Schedule};
-use crate::answer::{Eligible, Spread};
+use crate::answer::Eligible;
 use crate::call::Problem;
 use crate::catalog::{Catalog, Pair};
-use crate::compiled::{Policy, Role};
+use crate::compiled::Role;
 use crate::limits::FailureReason;
-use crate::subject::{Subject, Subjects, fingerprint};
+use crate::quarantine::{Quarantine, Resting};
+use crate::subject::{Fingerprint, Subject, Subjects};
 
 /// Most endpoints in one call, a port counting as one more: keeps what a policy must hold at once independent of the
 /// cluster's size, and all that belongs to a call in the processor's caches.
@@ -37,12 +38,18 @@ pub struct Decider {
     load_users: BTreeSet<ServiceId>,
     ages: Ages,
     schedule: Schedule,
+    quarantine: Quarantine,
+    /// Percent of its endpoints a policy may take out of service in one sync.
+    max_removed_percent: u8,
 }
 
 /// What a port's policies last said, and of what.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Remembered {
     port: PortKey,
+    /// See [`Fingerprint`].
+    cluster: u64,
+    /// See [`Fingerprint`].
     input: u64,
     decision: Arc<Decision>,
     /// Seconds until they want another look; 0 for never.
@@ -56,6 +63,8 @@ pub struct Decisions {
     pub ports: Vec<(PortKey, Arc<Decision>)>,
     /// What went wrong on the way; each of these ports has a decision all the same.
     pub failures: Vec<Failure>,
+    /// Policies that rest as a whole from now on: they wasted too much, or would have taken too much away.
+    pub rests: Vec<Resting>,
     /// What it cost, policy by policy.
     pub stats: BTreeMap<Arc<str>, Stats>,
 }
@@ -73,6 +82,19 @@ pub struct Failure {
     pub reason: FailureReason,
     /// Why, in a sentence.
     pub message: String,
+    /// Whether it was asked, and whether that is news.
+    pub attempt: Attempt,
+}
+
+/// How a policy came to give no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Attempt {
+    /// It was asked, and failed in a way it did not fail for this port the last time.
+    First,
+    /// It was asked again, and failed again.
+    Repeated,
+    /// It was not asked, because it failed before.
+    None,
 }
 
 /// What a policy did in one sync.
@@ -95,11 +117,12 @@ impl fmt::Debug for Decider {
 }
 
 /// A sync so far.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Progress {
+    now: Instant,
     decisions: Decisions,
-    /// By address: a built-in policy and another in its place have the same name.
-    patience: BTreeMap<*const Policy, Patience>,
+    quarantine: Quarantine,
+    budget: Budget,
 }
 
 impl Progress {
@@ -123,7 +146,28 @@ impl Decider {
             load_users: BTreeSet::new(),
             ages: Ages::default(),
             schedule: Schedule::default(),
+            quarantine: Quarantine::default(),
+            max_removed_percent: budget::DEFAULT_PERCENT,
         }
+    }
+
+    /// From now on answers of a policy that would take more than so many percent of the endpoints it serves out of
+    /// service in one sync are refused, where nothing else is set for the policy itself. 100 lets policies do as they
+    /// like. What the cluster takes away does not count, and a handful of endpoints may always go.
+    pub fn set_max_removed_percent(&mut self, percent: u8) {
+        self.max_removed_percent = percent;
+    }
+
+    /// Policies that are not asked for now: those that rest as a whole, then port by port.
+    #[must_use]
+    pub fn resting(&self) -> Vec<Resting> {
+        self.quarantine.list(Instant::now())
+    }
+
+    /// How many ports each policy is not asked about for now.
+    #[must_use]
+    pub fn resting_ports(&self) -> BTreeMap<Arc<str>, u64> {
+        self.quarantine.counts()
     }
 
     /// From now on policies that ask for loads get those.
@@ -174,14 +218,19 @@ impl Decider {
         self.ages = ages;
         for id in services {
             let remembered = self.remembered.get(id).into_iter().flatten();
-            let soonest = remembered.map(|remembered| remembered.again).filter(|seconds| *seconds > 0).min();
-            self.schedule.set(*id, now, soonest.unwrap_or(0));
+            // A policy that rests gets no other look before its time.
+            let remembered = remembered.filter(|remembered| !self.quarantine.holds(&remembered.port));
+            let again = remembered.map(|remembered| remembered.again).filter(|seconds| *seconds > 0).min();
+            let again = again.map(|seconds| now + Duration::from_secs(u64::from(seconds)));
+            self.schedule.set(*id, again.into_iter().chain(self.quarantine.due(*id)).min());
         }
         decisions
     }
 
     fn decide_in(&mut self, present: &mut Present<'_>, store: &Store, services: &[ServiceId]) -> Decisions {
-        let mut progress = Progress::default();
+        let quarantine = std::mem::take(&mut self.quarantine);
+        let (decisions, budget) = (Decisions::default(), Budget::default());
+        let mut progress = Progress { now: present.now, decisions, quarantine, budget };
         progress.decisions.ports.reserve(services.len());
         let mut batch = Subjects::new(store);
         let mut size = 0;
@@ -190,20 +239,24 @@ impl Decider {
             self.forget_others(*id, &ports);
             present.ages.forget(*id, |key| ports.iter().any(|port| port.key == *key));
             self.load_users.remove(id);
-            let Some(service) = store.service(*id) else { continue };
+            let Some(service) = store.service(*id) else {
+                progress.quarantine.forget(*id, |_, _| false);
+                continue;
+            };
             let named = store.names().get(service.policy);
             let (pair, unknown) = match self.catalog.pair(named) {
                 Ok(pair) => (pair, None),
                 Err(unknown) => (self.catalog.without_settings(), Some(unknown.to_string())),
             };
             let inputs = pair.inputs();
+            progress.quarantine.forget(*id, |key, version| self.asks(&pair, version) && ports.iter().any(|port| port.key == *key));
             if inputs.loads && !ports.is_empty() {
                 self.load_users.insert(*id);
             }
             for port in ports {
-                let input = fingerprint(store, service, &pair, &port);
+                let print = Fingerprint::of(store, service, &pair, &port);
                 let key = port.key;
-                let same = |last: &&Remembered| last.input == input && !inputs.change_by_themselves();
+                let same = |last: &&Remembered| last.input == print.input && !inputs.change_by_themselves();
                 let known = self.remembered(&key).filter(same);
                 let known = known.map(|last| last.decision.clone());
                 if let Some(message) = &unknown {
@@ -220,12 +273,50 @@ impl Decider {
                     size = 0;
                 }
                 size += more;
-                batch.list.push(Subject::new(store, service, pair.clone(), port, input, present));
+                batch.list.push(Subject::new(store, service, pair.clone(), port, print, present));
             }
         }
         self.answer(batch, &mut progress);
         progress.decisions.ports.sort_unstable_by_key(|(key, _)| *key);
+        self.keep_to_budget(store, &mut progress);
+        progress.decisions.rests.extend(progress.quarantine.settle(present.now));
+        self.quarantine = progress.quarantine;
         progress.decisions
+    }
+
+    /// Whether that version of a policy may be asked where `pair` decides.
+    fn asks(&self, pair: &Pair, version: u64) -> bool {
+        [&pair.traffic, &pair.balancer].iter().any(|policy| policy.version() == version)
+            || self.catalog.is_fallback(pair, version)
+    }
+
+    /// Takes back what policies said that would take too much away, and has them rest.
+    fn keep_to_budget(&mut self, store: &Store, progress: &mut Progress) {
+        let budget = std::mem::take(&mut progress.budget);
+        let overdrawn = budget.overdrawn(self.max_removed_percent, self.remembered.values().flatten());
+        for Overdrawn { policy, before, problem } in overdrawn {
+            let now = progress.now;
+            progress.quarantine.rest_as_a_whole(&policy, &problem, now).into_iter().for_each(|rest| progress.decisions.rests.push(rest));
+            for (last, input) in before {
+                let Some(service) = store.service(last.port.service) else { continue };
+                let role = if policy.plays(Role::TrafficPolicy) { Role::TrafficPolicy } else { Role::Balancer };
+                progress.quarantine.denied(last.port, role, &policy, input, &problem, now);
+                let name = store.names().get(last.port.name);
+                progress.fail(Failure {
+                    service: service.key.clone(),
+                    port: if name.is_empty() { last.port.protocol.to_string() } else { name.to_owned() },
+                    policy: policy.name.clone(),
+                    reason: problem.reason,
+                    message: problem.message.clone(),
+                    attempt: Attempt::None,
+                });
+                if let Ok(at) = progress.decisions.ports.binary_search_by_key(&last.port, |(key, _)| *key) {
+                    let kept = Decision { origin: Origin::LastGood, ..(*last.decision).clone() };
+                    progress.decisions.ports[at].1 = Arc::new(kept);
+                }
+                self.remember(last);
+            }
+        }
     }
 
     fn remembered(&self, port: &PortKey) -> Option<&Remembered> {
@@ -269,9 +360,15 @@ impl Decider {
                 let changes = subject.pair.inputs().change_by_themselves();
                 let again = if changes { again(eligible, &rings) } else { 0 };
                 let decision = Arc::new(assemble(subject, eligible, rings, origin));
-                self.remember(Remembered { port: key, input: subject.input, decision: decision.clone(), again });
+                if let Some(before) = self.remembered(&key) {
+                    budget::note(progress, subject, before, eligible, &decision);
+                }
+                let (cluster, input) = (subject.cluster, subject.input);
+                self.remember(Remembered { port: key, cluster, input, decision: decision.clone(), again });
                 progress.set(key, decision);
-            } else if let Some(decision) = self.last_good(subject) {
+            } else if let Some(decision) =
+                self.remembered(&key).and_then(|last| last_good(&last.decision, subject))
+            {
                 progress.set(key, Arc::new(decision));
             } else {
                 helpless.push(at);
@@ -309,116 +406,11 @@ impl Decider {
             progress.set(subject.port.key, Arc::new(decision));
         }
     }
-
-    /// The last good answer less the endpoints that cannot serve any more. `None` when that leaves a list empty that
-    /// clients are sent to, or when it turns clients away who could be served by now.
-    fn last_good(&self, subject: &Subject) -> Option<Decision> {
-        let last = &self.remembered(&subject.port.key)?.decision;
-        let endpoints = &subject.port.endpoints;
-        let any_ready = subject.any_ready(Conditions::default());
-        let usable = |endpoint: &Endpoint| {
-            !any_ready || [Conditions::READY, Conditions::SERVING].iter().any(|flag| endpoint.conditions.has(*flag))
-        };
-        let can_serve = |backend: &Backend| {
-            let place = |endpoint: &Endpoint| (endpoint.address, endpoint.port);
-            let found = endpoints.binary_search_by_key(&(backend.address, backend.port), place);
-            found.is_ok_and(|at| usable(&endpoints[at]))
-        };
-        let alive: Vec<bool> = last.backends.iter().map(can_serve).collect();
-        let thin = |ring: &Ring| {
-            let slots: Vec<u16> = ring.slots.iter().copied().filter(|slot| alive[usize::from(*slot)]).collect();
-            (!slots.is_empty()).then(|| Ring { slots, ..ring.clone() })
-        };
-        let (cluster, local) = (last.cluster.as_ref().and_then(thin), last.local.as_ref().and_then(thin));
-        let justified = |route, scope| match route {
-            Route::Cluster => cluster.is_some(),
-            Route::Local => local.is_some(),
-            Route::Reject => !any_ready,
-            Route::Drop => scope == TrafficPolicy::Local && !subject.any_ready(Conditions::LOCAL),
-        };
-        // Where there is no way in from outside, the external route repeats the internal one.
-        let external = if subject.has_external { subject.external } else { subject.internal };
-        (justified(last.internal, subject.internal) && justified(last.external, external)).then(|| Decision {
-            cluster,
-            local,
-            origin: Origin::LastGood,
-            ..(**last).clone()
-        })
-    }
-}
-
-/// Seconds until the first of those who decided a port wants another look; 0 for never.
-fn again(eligible: &Eligible, rings: &Rings) -> u32 {
-    let all = rings.iter().flatten().map(|spread| spread.again).chain([eligible.again]);
-    all.filter(|seconds| *seconds > 0).min().unwrap_or(0)
-}
-
-/// The reasons of all who decided a port, each once.
-fn reasons(eligible: &Eligible, rings: &Rings) -> Arc<str> {
-    let mut reasons: Vec<&Arc<str>> = Vec::new();
-    for reason in [&eligible.reason].into_iter().chain(rings.iter().flatten().map(|spread| &spread.reason)) {
-        if !reason.is_empty() && !reasons.contains(&reason) {
-            reasons.push(reason);
-        }
-    }
-    match reasons[..] {
-        [] => Arc::default(),
-        [one] => one.clone(),
-        _ => reasons.iter().map(|reason| &***reason).collect::<Vec<_>>().join("; ").into(),
-    }
-}
-
-fn assemble(subject: &Subject, eligible: &Eligible, rings: Rings, origin: Origin) -> Decision {
-    let reason = reasons(eligible, &rings);
-    let [cluster, local] = rings.map(|spread| spread.map(|Spread { ring, .. }| ring));
-    Decision {
-        backends: subject.port.endpoints.iter().map(backend).collect(),
-        cluster,
-        local,
-        internal: eligible.internal,
-        external: eligible.external,
-        short_cut: eligible.short_cut,
-        reason,
-        origin,
-    }
-}
-
-/// Uniform random over ready endpoints: the one algorithm the host has itself.
-fn last_resort(port: &Port) -> Decision {
-    let ready: Vec<Backend> = port
-        .endpoints
-        .iter()
-        .filter(|endpoint| endpoint.conditions.has(Conditions::READY))
-        .take(MAX_SLOTS)
-        .map(backend)
-        .collect();
-    let slots: Vec<u16> = (0..).take(ready.len()).collect();
-    let ring = Ring { index: IndexFunction::Random, slots, affinity_seconds: 0 };
-    let route = if ready.is_empty() { Route::Reject } else { Route::Cluster };
-    Decision {
-        cluster: (!ready.is_empty()).then_some(ring),
-        backends: ready,
-        local: None,
-        internal: route,
-        external: route,
-        short_cut: false,
-        reason: Arc::from("every policy failed"),
-        origin: Origin::LastResort,
-    }
-}
-
-fn backend(endpoint: &Endpoint) -> Backend {
-    Backend {
-        address: endpoint.address,
-        port: endpoint.port,
-        id: endpoint.id,
-        local: endpoint.conditions.has(Conditions::LOCAL),
-    }
 }
 
 fn failure(service: &Arc<ObjectKey>, port: &Port, names: &Names, policy: &Arc<str>, problem: Problem) -> Failure {
     let name = names.get(port.key.name);
     let port = if name.is_empty() { port.spec.port.to_string() } else { name.to_owned() };
     let Problem { reason, message } = problem;
-    Failure { service: service.clone(), port, policy: policy.clone(), reason, message }
+    Failure { service: service.clone(), port, policy: policy.clone(), reason, message, attempt: Attempt::First }
 }

@@ -11,7 +11,7 @@ use crate::bindings::v0_1::weir::policy as v0_1;
 use crate::bindings::weir::policy::log::{self, Level};
 use crate::bindings::weir::policy::{snapshot, types};
 use crate::compiled::Policy;
-use crate::limits::{Guard, Limits};
+use crate::limits::Guard;
 use crate::subject::{Subject, Subjects};
 
 /// Lines a policy may log in one call.
@@ -41,11 +41,11 @@ pub(crate) struct HostState {
 impl HostState {
     pub(crate) fn new(
         policy: &Policy,
-        limits: Limits,
         subjects: Arc<Subjects>,
         eligible: Option<Arc<Vec<Option<Eligible>>>>,
     ) -> Self {
-        let (policy, settings) = (policy.name.clone(), policy.settings.clone());
+        let (limits, settings) = (policy.limits.clone(), policy.settings.clone());
+        let policy = policy.name.clone();
         Self { guard: Guard::new(limits), policy, settings, subjects, eligible, lines: 0, bytes: 0 }
     }
 

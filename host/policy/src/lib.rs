@@ -19,6 +19,7 @@ mod decider;
 mod engine;
 mod host;
 mod limits;
+mod quarantine;
 mod slots;
 mod subject;
 
@@ -26,6 +27,7 @@ pub use about::{About, Inputs, SettingProblem};
 pub use artifact::Artifact;
 pub use catalog::{BUILT_IN, Catalog, CatalogError, UnknownPolicy};
 pub use compiled::{Digest, LoadError, Policy, Role};
-pub use decider::{Decider, Decisions, Failure, Refused, Stats};
+pub use decider::{Attempt, Decider, Decisions, Failure, Refused, Stats};
 pub use engine::Engine;
-pub use limits::{FailureReason, Limits};
+pub use limits::{FailureReason, LimitField, Limits};
+pub use quarantine::Resting;

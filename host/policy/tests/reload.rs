@@ -23,7 +23,7 @@ fn artifact(component: &[u8], settings: &str) -> Artifact {
         name: "mine".to_owned(),
         component: component.to_vec(),
         settings: settings.to_owned(),
-        fail_strategy: String::new(),
+        ..Artifact::default()
     }
 }
 

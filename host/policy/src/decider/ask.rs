@@ -3,42 +3,20 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Instant;
 
 use weir_model::{Load, Names, TrafficPolicy};
 
-use super::{Progress, failure};
+use super::{Attempt, Failure, Progress, failure};
 use crate::answer::{self, Eligible, Spread};
 use crate::bindings::exports::weir::policy::{balancer, traffic_policy};
 use crate::bindings::weir::policy::types;
 use crate::call::{Instance, Problem};
-use crate::compiled::Policy;
+use crate::compiled::{Policy, Role};
 use crate::host::ring_number;
 use crate::limits::FailureReason;
+use crate::quarantine::{Leave, Quarantine};
 use crate::subject::{Subject, Subjects};
-
-/// Ports of one policy that may use up a whole allowance of fuel, time or memory in one sync, each on its own, before
-/// its other ports are not tried any more.
-const COSTLY_FAILURES: u32 = 8;
-
-/// What a policy may still waste in one sync. One that burns its whole allowance for one port after the other would
-/// hold up everybody.
-#[derive(Debug, Default)]
-pub(super) struct Patience {
-    costly: u32,
-    ended: Option<Problem>,
-}
-
-impl Patience {
-    fn wear(&mut self, problem: &Problem) {
-        if problem.reason.is_costly() {
-            self.costly += 1;
-        }
-        if self.costly >= COSTLY_FAILURES && self.ended.is_none() {
-            let message = format!("not asked, after it failed for {} ports: {}", self.costly, problem.message);
-            self.ended = Some(Problem::new(problem.reason, message));
-        }
-    }
-}
 
 /// Positions below `count` that share a policy, policy by policy.
 fn groups<'p>(count: usize, policy_of: impl Fn(usize) -> &'p Arc<Policy>) -> Vec<(&'p Arc<Policy>, Vec<usize>)> {
@@ -55,52 +33,128 @@ fn groups<'p>(count: usize, policy_of: impl Fn(usize) -> &'p Arc<Policy>) -> Vec
     found
 }
 
-/// Runs `call` for `0..count`; if that fails, again one by one, each in an instance of its own, so that only what is
-/// at fault has no answer.
+/// The subjects of one policy, in the order in which it is asked about them.
+struct Queue {
+    /// Positions among those who ask.
+    members: Vec<usize>,
+    /// How many at the beginning may go into one call.
+    batched: usize,
+    /// How many at the end are under suspicion.
+    suspects: usize,
+}
+
+/// Sorts `members` by how `policy` may be asked about them. Those it may not be asked about now come with the reason.
+fn queue<'a>(
+    policy: &Policy,
+    role: Role,
+    members: Vec<usize>,
+    subject: impl Fn(usize) -> &'a Subject,
+    progress: &Progress,
+) -> (Queue, Vec<(usize, Problem)>) {
+    let (mut alone, mut suspects, mut denied) = (Vec::new(), Vec::new(), Vec::new());
+    let mut batched = Vec::with_capacity(members.len());
+    for member in members {
+        let Subject { port, input, .. } = subject(member);
+        match progress.quarantine.leave(port.key, role, policy, *input, progress.now) {
+            Leave::Batched => batched.push(member),
+            Leave::Alone => alone.push(member),
+            Leave::Suspect => suspects.push(member),
+            Leave::Denied(problem) => denied.push((member, problem)),
+        }
+    }
+    let (together, suspicious) = (batched.len(), suspects.len());
+    batched.append(&mut alone);
+    batched.append(&mut suspects);
+    (Queue { members: batched, batched: together, suspects: suspicious }, denied)
+}
+
+/// Why a policy has no answer.
+struct Miss {
+    problem: Problem,
+    /// Whether it was asked at all.
+    asked: bool,
+}
+
+/// Runs `call` for all that may be asked together; if that fails, again one by one, each in an instance of its own, so
+/// that only what is at fault has no answer. The answers are in the order of the queue.
 fn run<'p, A>(
     policy: &'p Policy,
-    count: usize,
+    queue: &Queue,
     start: impl Fn() -> Result<Instance<'p>, Problem>,
     call: impl Fn(&mut Instance<'p>, Range<usize>) -> Result<Vec<A>, Problem>,
     progress: &mut Progress,
-) -> Vec<Result<A, Problem>> {
-    let stats = progress.decisions.stats.entry(policy.name.clone()).or_default();
-    let mut once = |range: Range<usize>| {
-        let mut instance = start()?;
-        let answer = call(&mut instance, range.clone());
-        stats.calls += 1;
-        stats.asked += range.len() as u64;
-        stats.fuel += instance.cost.fuel;
-        stats.time += instance.cost.time;
-        match answer {
+) -> Vec<Result<A, Miss>> {
+    let now = progress.now;
+    let Progress { decisions, quarantine, .. } = progress;
+    let stats = decisions.stats.entry(policy.name.clone()).or_default();
+    let mut once = |range: Range<usize>, quarantine: &mut Quarantine| {
+        let began = Instant::now();
+        let answer = start().and_then(|mut instance| {
+            let answer = call(&mut instance, range.clone());
+            stats.calls += 1;
+            stats.asked += range.len() as u64;
+            stats.fuel += instance.cost.fuel;
+            stats.time += instance.cost.time;
+            answer
+        });
+        let answer = match answer {
             Ok(given) if given.len() != range.len() => {
                 let message = format!("it gave {} answers to {} questions", given.len(), range.len());
                 Err(Problem::new(FailureReason::InvalidAnswer, message))
             }
             other => other,
+        };
+        if answer.is_err() {
+            quarantine.wasted(policy, began.elapsed(), now);
         }
+        answer
     };
-    let patience = progress.patience.entry(std::ptr::from_ref(policy)).or_default();
-    if patience.ended.is_none()
-        && count > 1
-        && let Ok(given) = once(0..count)
+    let mut answers: Vec<Result<A, Miss>> = Vec::with_capacity(queue.members.len());
+    if queue.batched > 1
+        && let Ok(given) = once(0..queue.batched, quarantine)
     {
-        return given.into_iter().map(Ok).collect();
+        answers.extend(given.into_iter().map(Ok));
     }
-    let alone = |at| {
-        if let Some(problem) = &patience.ended {
-            return Err(problem.clone());
-        }
-        let answer = once(at..at + 1).and_then(|mut given| {
-            given.pop().ok_or_else(|| Problem::new(FailureReason::InvalidAnswer, "it gave no answer"))
+    let innocent = queue.members.len() - queue.suspects;
+    for at in answers.len()..queue.members.len() {
+        let suspect = at >= innocent;
+        let denied = if suspect {
+            let owes = || Problem::new(FailureReason::Deadline, "not asked for a while, because of the time it wasted");
+            quarantine.owes(policy, now).then(owes)
+        } else {
+            quarantine.exhausted(policy)
+        };
+        answers.push(match denied {
+            Some(problem) => Err(Miss { problem, asked: false }),
+            None => once(at..at + 1, quarantine)
+                .and_then(|mut given| {
+                    given.pop().ok_or_else(|| Problem::new(FailureReason::InvalidAnswer, "it gave no answer"))
+                })
+                .map_err(|problem| {
+                    if !suspect && problem.reason.is_costly() {
+                        quarantine.burnt(policy, &problem, now);
+                    }
+                    Miss { problem, asked: true }
+                }),
         });
-        answer.inspect_err(|problem| patience.wear(problem))
-    };
-    (0..count).map(alone).collect()
+    }
+    answers
 }
 
-fn fail(subject: &Subject, names: &Names, policy: &Policy, problem: Problem, progress: &mut Progress) {
-    progress.fail(failure(&subject.service, &subject.port, names, &policy.name, problem));
+/// Notes that `policy` has no answer for a subject.
+fn fail(subject: &Subject, names: &Names, policy: &Policy, role: Role, miss: Miss, progress: &mut Progress) {
+    let Miss { problem, asked } = miss;
+    let (key, input, now) = (subject.port.key, subject.input, progress.now);
+    let attempt = if !asked {
+        progress.quarantine.denied(key, role, policy, input, &problem, now);
+        Attempt::None
+    } else if progress.quarantine.failed(key, role, policy, input, &problem, now) {
+        Attempt::First
+    } else {
+        Attempt::Repeated
+    };
+    let failure = failure(&subject.service, &subject.port, names, &policy.name, problem);
+    progress.fail(Failure { attempt, ..failure });
 }
 
 fn scope(policy: TrafficPolicy) -> types::Scope {
@@ -133,10 +187,17 @@ pub(super) fn traffic<'a>(
     progress: &mut Progress,
 ) {
     for (policy, members) in groups(asked.len(), |at| policy_of(&subjects.list[asked[at]])) {
-        let subject = |at: usize| &subjects.list[asked[members[at]]];
+        let of = |member: usize| &subjects.list[asked[member]];
+        let (queue, denied) = queue(policy, Role::TrafficPolicy, members, of, progress);
+        for (member, problem) in denied {
+            let miss = Miss { problem, asked: false };
+            fail(of(member), &subjects.names, policy, Role::TrafficPolicy, miss, progress);
+        }
+        let members = &queue.members;
+        let subject = |at: usize| of(members[at]);
         let answers = run(
             policy,
-            members.len(),
+            &queue,
             || Instance::start(policy, subjects.clone(), None),
             |instance, range| {
                 let total = range.clone().map(|at| subject(at).port.endpoints.len()).sum();
@@ -164,14 +225,22 @@ pub(super) fn traffic<'a>(
         for (at, answer) in answers.into_iter().enumerate() {
             let checked = answer.and_then(|answer| {
                 answer::eligible(subject(at), number(asked[members[at]]), answer)
-                    .map_err(|why| Problem::new(FailureReason::InvalidAnswer, why))
+                    .map_err(invalid)
             });
             match checked {
-                Ok(answer) => eligible[asked[members[at]]] = Some(answer),
-                Err(problem) => fail(subject(at), &subjects.names, policy, problem, progress),
+                Ok(answer) => {
+                    progress.quarantine.did_well(subject(at).port.key, Role::TrafficPolicy, policy);
+                    eligible[asked[members[at]]] = Some(answer);
+                }
+                Err(miss) => fail(subject(at), &subjects.names, policy, Role::TrafficPolicy, miss, progress),
             }
         }
     }
+}
+
+/// The guard on answers does not believe it.
+fn invalid(why: String) -> Miss {
+    Miss { problem: Problem::new(FailureReason::InvalidAnswer, why), asked: true }
 }
 
 /// Columns for so many endpoints, none of them in yet.
@@ -256,7 +325,14 @@ pub(super) fn rings<'a>(
         wanted.extend(lists.filter(|(_, list)| !list.is_empty()).map(|(which, _)| (place, which)));
     }
     for (policy, members) in groups(wanted.len(), |at| policy_of(&subjects.list[asked[wanted[at].0]])) {
-        let subject = |at: usize| &subjects.list[asked[wanted[members[at]].0]];
+        let of = |member: usize| &subjects.list[asked[wanted[member].0]];
+        let (queue, denied) = queue(policy, Role::Balancer, members, of, progress);
+        for (member, problem) in denied {
+            rings[wanted[member].0] = None;
+            fail(of(member), &subjects.names, policy, Role::Balancer, Miss { problem, asked: false }, progress);
+        }
+        let members = &queue.members;
+        let subject = |at: usize| of(members[at]);
         let list = |at: usize| {
             let (place, which) = wanted[members[at]];
             eligible[asked[place]].as_ref().map_or(&[][..], |eligible| &eligible.lists[which])
@@ -267,7 +343,7 @@ pub(super) fn rings<'a>(
         };
         let answers = run(
             policy,
-            members.len(),
+            &queue,
             || Instance::start(policy, subjects.clone(), Some(eligible.clone())),
             |instance, range| {
                 let total = range.clone().map(|at| list(at).len()).sum();
@@ -292,7 +368,7 @@ pub(super) fn rings<'a>(
         );
         for (at, answer) in answers.into_iter().enumerate() {
             let checked = answer.and_then(|answer| {
-                answer::spread(id(at), list(at), answer).map_err(|why| Problem::new(FailureReason::InvalidAnswer, why))
+                answer::spread(id(at), list(at), answer).map_err(invalid)
             });
             let (place, which) = wanted[members[at]];
             match checked {
@@ -301,10 +377,15 @@ pub(super) fn rings<'a>(
                         rings[which] = Some(ring);
                     }
                 }
-                Err(problem) => {
+                Err(miss) => {
                     rings[place] = None;
-                    fail(subject(at), &subjects.names, policy, problem, progress);
+                    fail(subject(at), &subjects.names, policy, Role::Balancer, miss, progress);
                 }
+            }
+        }
+        for (at, member) in members.iter().enumerate() {
+            if rings[wanted[*member].0].is_some() {
+                progress.quarantine.did_well(subject(at).port.key, Role::Balancer, policy);
             }
         }
     }
