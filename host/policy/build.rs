@@ -10,7 +10,21 @@ fn main() {
     let (guests, wit) = (top.join("guest-policies"), top.join("wit"));
     rerun_if_changed(&[&guests, &wit]);
     let out = out_dir();
-    let packages = ["client-ip", "kubernetes", "random", "round-robin", "weighted"];
+    let packages = [
+        "canary",
+        "client-ip",
+        "kubernetes",
+        "least-connections",
+        "maglev",
+        "nq",
+        "random",
+        "round-robin",
+        "sed",
+        "source-hash",
+        "weighted",
+        "weighted-least-connections",
+        "zone-aware",
+    ];
     if let Err(error) = build(&guests, &packages, &scratch(&out), &out) {
         eprintln!("{error}");
         exit(1);

@@ -3,6 +3,7 @@
 pub mod conntrack;
 pub mod health_ports;
 pub(crate) mod listener;
+pub mod load;
 pub mod localhost_ports;
 
 use weir_model::{ServiceId, Store};

@@ -10,7 +10,7 @@ use tracing::{error, info, warn};
 use weir_model::Event;
 use weir_nft::Dataplane;
 
-use crate::follow::Follower;
+use crate::follow::{Follower, load::LoadFollower};
 use crate::health::ProxyHealth;
 use crate::metrics::Metrics;
 use crate::node::Surroundings;
@@ -47,6 +47,8 @@ pub struct Runner {
     pub notices: Notices,
     /// Told after each sync.
     pub followers: Vec<Box<dyn Follower>>,
+    /// Counts the connections of endpoints while a policy asks for them.
+    pub loads: Arc<LoadFollower>,
     /// Learns how syncs end.
     pub health: ProxyHealth,
     /// Count what happens.
@@ -123,6 +125,7 @@ impl Runner {
             let start = Instant::now();
             match pipeline.sync() {
                 Ok(outcome) => {
+                    self.loads.set_wanted(pipeline.wants_loads());
                     outcome.log();
                     outcome.failures.iter().for_each(|failure| self.notices.policy_failed(failure));
                     outcome.rejections.iter().for_each(|rejection| self.notices.rejected(rejection));

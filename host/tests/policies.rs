@@ -77,8 +77,17 @@ impl Daemon {
                 let metrics = Arc::new(Metrics::new(Sources::default(), false));
                 let inspector = Inspector::unasked();
                 let least_interval = LEAST_INTERVAL;
-                let runner =
-                    Runner { least_interval, surroundings, policies, notices, followers, health, metrics, inspector };
+                let runner = Runner {
+                    least_interval,
+                    surroundings,
+                    policies,
+                    notices,
+                    followers,
+                    loads: Arc::default(),
+                    health,
+                    metrics,
+                    inspector,
+                };
                 runner.run(&mut pipeline, received, std::future::pending()).await;
             });
         });

@@ -317,8 +317,17 @@ fn start_loop(config: Config, refuses: Arc<AtomicBool>) -> mpsc::Sender<Event> {
             let followers: Vec<Box<dyn Follower>> = vec![Box::new(metrics.inventory())];
             let surroundings = Surroundings::open(config).expect("this machine's addresses");
             let (least_interval, notices) = (LEAST_INTERVAL, Notices::nowhere());
-            let runner =
-                Runner { least_interval, surroundings, policies, notices, followers, health, metrics, inspector };
+            let runner = Runner {
+                least_interval,
+                surroundings,
+                policies,
+                notices,
+                followers,
+                loads: Arc::default(),
+                health,
+                metrics,
+                inspector,
+            };
             runner.run(&mut pipeline, received, std::future::pending()).await;
         });
     });

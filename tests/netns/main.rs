@@ -10,6 +10,8 @@ mod changes;
 mod conntrack;
 /// Every frontend, from every side, with the source address the backend sees; reject, drop, hairpin.
 mod frontends;
+/// How many connections each endpoint has.
+mod load;
 /// What the node is told about itself: who is a pod, what is rejected.
 mod node_facts;
 /// How connections spread: distributions, turns, affinity.
@@ -72,6 +74,12 @@ fn main() {
             a_restart_ends_no_flow,
             healthy_flows_outlive_the_changes_of_others,
             stale_tcp_is_reset_only_if_asked_for,
+        }
+        load::{
+            connections_are_counted_from_open_to_close,
+            udp_flows_are_counted_until_their_entry_ends,
+            a_burst_beyond_the_receive_buffer_ends_with_the_right_numbers,
+            nobody_listens_while_nobody_asks,
         }
         node_facts::{
             pods_are_told_by_their_network,

@@ -9,11 +9,8 @@
 //! `timeout-seconds` (1 to 86400) is how long a client is remembered after its last new connection. Without it the
 //! Service's own figure counts, and where there is none, Kubernetes' default of three hours.
 
-wit_bindgen::generate!({ path: "../../wit/v0.1", world: "balancer-only" });
-
-use exports::weir::policy::balancer::{Guest, IndexFunction, PolicyError, Ring, Share, Spread};
+use kit::{Answer, Balancer, IndexFunction, Members, Problem, Settings, Share};
 use serde::Deserialize;
-use weir::policy::snapshot::View;
 
 /// Default of `sessionAffinityConfig.clientIP.timeoutSeconds` in the Kubernetes API.
 const DEFAULT_SECONDS: u32 = 10_800;
@@ -22,40 +19,33 @@ const DEFAULT_SECONDS: u32 = 10_800;
 const MAX_SECONDS: u32 = 86_400;
 
 #[derive(Default, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-struct Settings {
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+struct Timeout {
     timeout_seconds: Option<u32>,
+}
+
+impl Settings for Timeout {
+    fn problem(&self) -> Option<Problem> {
+        Self::within("timeout-seconds", self.timeout_seconds?, 1, MAX_SECONDS)
+    }
 }
 
 struct ClientIp;
 
-impl Guest for ClientIp {
-    fn balance(view: &View, rings: Vec<Ring>, _ids: Vec<u32>, _weights: Vec<u32>) -> Result<Vec<Spread>, PolicyError> {
-        rings.into_iter().map(|ring| spread(&ring, &view.settings(ring.id))).collect()
+impl Balancer for ClientIp {
+    type Settings = Timeout;
+
+    const NAME: &str = "client-ip";
+    const SUMMARY: &str = "A random endpoint for a client's first connection, and the same one for the rest.";
+
+    fn spread(settings: &Timeout, members: &Members<'_>) -> Answer {
+        let seconds = match (settings.timeout_seconds, members.ring().affinity_seconds) {
+            (Some(seconds), _) => seconds,
+            (None, 0) => DEFAULT_SECONDS,
+            (None, seconds) => seconds,
+        };
+        Answer { affinity_seconds: Some(seconds), ..Answer::new(IndexFunction::Random, Share::Equal) }
     }
 }
 
-fn spread(ring: &Ring, settings: &str) -> Result<Spread, PolicyError> {
-    let affinity_seconds = match (parse(settings)?.timeout_seconds, ring.affinity_seconds) {
-        (Some(seconds), _) => seconds,
-        (None, 0) => DEFAULT_SECONDS,
-        (None, seconds) => seconds,
-    };
-    Ok(Spread { id: ring.id, index: IndexFunction::Random, share: Share::Equal, affinity_seconds })
-}
-
-fn parse(json: &str) -> Result<Settings, PolicyError> {
-    if json.is_empty() {
-        return Ok(Settings::default());
-    }
-    let settings: Settings =
-        serde_json::from_str(json).map_err(|error| PolicyError::InvalidSettings(error.to_string()))?;
-    match settings.timeout_seconds {
-        Some(seconds) if !(1..=MAX_SECONDS).contains(&seconds) => {
-            Err(PolicyError::InvalidSettings(format!("timeout-seconds: {seconds} is not within 1 to {MAX_SECONDS}")))
-        }
-        _ => Ok(settings),
-    }
-}
-
-export!(ClientIp);
+kit::policy!(ClientIp);

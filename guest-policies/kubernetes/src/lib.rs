@@ -8,25 +8,40 @@
 //!   that and some name it; all or nothing.
 //! * A port that nobody serves is rejected. One that is served, but not from here, is dropped: another node may do.
 
-wit_bindgen::generate!({ path: "../../wit/v0.1", world: "traffic-only" });
+wit_bindgen::generate!({ path: "../../wit", world: "traffic-only" });
 
-use exports::weir::policy::traffic_policy::{
-    Conditions, Eligibility, Endpoint, Guest, PolicyError, Port, Route, Scope,
-};
+use exports::weir::policy::about::{Guest as AboutGuest, Info, Inputs, Problem};
+use exports::weir::policy::traffic_policy::{Columns, Eligibility, Guest, PolicyError, Port, Route, Scope};
 use weir::policy::snapshot::View;
+use weir::policy::types::Conditions;
 
 struct Kubernetes;
 
-impl Guest for Kubernetes {
-    fn decide(_: &View, ports: Vec<Port>, endpoints: Vec<Endpoint>) -> Result<Vec<Eligibility>, PolicyError> {
-        Ok(ports
-            .iter()
-            .map(|port| eligibility(port, &endpoints[port.first as usize..][..port.count as usize]))
-            .collect())
+impl AboutGuest for Kubernetes {
+    fn describe() -> Info {
+        Info {
+            name: "kubernetes".to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            summary: "The endpoints kube-proxy would use.".to_owned(),
+            licence: env!("CARGO_PKG_LICENSE").to_owned(),
+            inputs: Inputs::empty(),
+        }
+    }
+
+    /// It has none, and overlooks those that are meant for a balancer.
+    fn check(_: String) -> Vec<Problem> {
+        Vec::new()
     }
 }
 
-fn eligibility(port: &Port, endpoints: &[Endpoint]) -> Eligibility {
+impl Guest for Kubernetes {
+    fn decide(_: &View, ports: Vec<Port>, endpoints: Columns) -> Result<Vec<Eligibility>, PolicyError> {
+        let of = |port: &Port| &endpoints.conditions[port.first as usize..][..port.count as usize];
+        Ok(ports.iter().map(|port| eligibility(port, of(port))).collect())
+    }
+}
+
+fn eligibility(port: &Port, endpoints: &[Conditions]) -> Eligibility {
     let all = Overview::of(endpoints);
     let internal_local = port.internal == Scope::Local;
     let external_local = port.external == Scope::Local && port.has_external;
@@ -58,6 +73,7 @@ fn eligibility(port: &Port, endpoints: &[Endpoint]) -> Eligibility {
         local: local.members,
         internal,
         external,
+        again_seconds: 0,
         reason: reason.to_owned(),
     }
 }
@@ -75,9 +91,9 @@ struct Overview {
 }
 
 impl Overview {
-    fn of(endpoints: &[Endpoint]) -> Self {
+    fn of(endpoints: &[Conditions]) -> Self {
         let mut all = Self { ready: 0, stopping: 0, every: Conditions::all(), some: Conditions::empty() };
-        for Endpoint { conditions, .. } in endpoints {
+        for conditions in endpoints {
             if is_ready(*conditions) {
                 all.ready += 1;
                 all.every &= *conditions;
@@ -102,7 +118,7 @@ struct List {
 }
 
 /// The cluster-wide list: ready endpoints, close ones if all hints agree, else those that still serve.
-fn cluster(endpoints: &[Endpoint], all: &Overview) -> List {
+fn cluster(endpoints: &[Conditions], all: &Overview) -> List {
     if all.agree_on(Conditions::NODE_HINTS, Conditions::HINTS_THIS_NODE) {
         pick(endpoints, Conditions::HINTS_THIS_NODE, "same node by hints")
     } else if all.agree_on(Conditions::ZONE_HINTS, Conditions::HINTS_THIS_ZONE) {
@@ -114,7 +130,7 @@ fn cluster(endpoints: &[Endpoint], all: &Overview) -> List {
 
 /// The ready endpoints that have all flags of `wanted`. If there are none: those that still serve. Being on this
 /// node narrows these down, too; hints never do.
-fn pick(endpoints: &[Endpoint], wanted: Conditions, reason: &'static str) -> List {
+fn pick(endpoints: &[Conditions], wanted: Conditions, reason: &'static str) -> List {
     let ready = positions(endpoints, |conditions| is_ready(conditions) && conditions.contains(wanted));
     if !ready.is_empty() {
         return List { members: ready, reason };
@@ -124,10 +140,9 @@ fn pick(endpoints: &[Endpoint], wanted: Conditions, reason: &'static str) -> Lis
     List { members: stopping, reason: "only terminating endpoints left" }
 }
 
-fn positions(endpoints: &[Endpoint], chosen: impl Fn(Conditions) -> bool) -> Vec<u32> {
+fn positions(endpoints: &[Conditions], chosen: impl Fn(Conditions) -> bool) -> Vec<u32> {
     let mut positions = Vec::with_capacity(endpoints.len());
-    positions
-        .extend((0..).zip(endpoints).filter(|(_, endpoint)| chosen(endpoint.conditions)).map(|(position, _)| position));
+    positions.extend((0..).zip(endpoints).filter(|(_, conditions)| chosen(**conditions)).map(|(position, _)| position));
     positions
 }
 

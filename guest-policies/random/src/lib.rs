@@ -1,22 +1,20 @@
 //! Balancer: every connection goes to a random endpoint, all of them equally likely.
 //!
-//! What kube-proxy does. It takes no settings, and keeps the affinity a Service asks for.
+//! What kube-proxy does. It takes no settings, looks at no weights, and keeps the affinity a Service asks for.
 
-wit_bindgen::generate!({ path: "../../wit/v0.1", world: "balancer-only" });
-
-use exports::weir::policy::balancer::{Guest, IndexFunction, PolicyError, Ring, Share, Spread};
-use weir::policy::snapshot::View;
+use kit::{Answer, Balancer, IndexFunction, Members, NoSettings, Share};
 
 struct Random;
 
-impl Guest for Random {
-    fn balance(_: &View, rings: Vec<Ring>, _ids: Vec<u32>, _weights: Vec<u32>) -> Result<Vec<Spread>, PolicyError> {
-        Ok(rings.into_iter().map(spread).collect())
+impl Balancer for Random {
+    type Settings = NoSettings;
+
+    const NAME: &str = "random";
+    const SUMMARY: &str = "Every connection goes to a random endpoint, as with kube-proxy.";
+
+    fn spread(_: &NoSettings, _: &Members<'_>) -> Answer {
+        Answer::new(IndexFunction::Random, Share::Equal)
     }
 }
 
-fn spread(ring: Ring) -> Spread {
-    Spread { id: ring.id, index: IndexFunction::Random, share: Share::Equal, affinity_seconds: ring.affinity_seconds }
-}
-
-export!(Random);
+kit::policy!(Random);

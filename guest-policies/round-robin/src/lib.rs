@@ -1,29 +1,28 @@
 //! Balancer: connections go to the endpoints in turn.
 //!
-//! Fairer than random where connections are few or long-lived. The counter belongs to one port on one node, so
-//! nodes do not take turns with each other. It takes no settings, and keeps the affinity a Service asks for: then
-//! only a client's first connection takes a turn.
+//! Fairer than random where connections are few or long-lived. The counter belongs to one port on one node; each node
+//! begins its round elsewhere, so that a change in the whole cluster does not send the first connection of every node to
+//! the same endpoint. It takes no settings, and keeps the affinity a Service asks for: then only a client's first
+//! connection takes a turn.
 
-wit_bindgen::generate!({ path: "../../wit/v0.1", world: "balancer-only" });
-
-use exports::weir::policy::balancer::{Guest, IndexFunction, PolicyError, Ring, Share, Spread};
-use weir::policy::snapshot::View;
+use kit::{Answer, Balancer, IndexFunction, Members, NoSettings, Share};
 
 struct RoundRobin;
 
-impl Guest for RoundRobin {
-    fn balance(_: &View, rings: Vec<Ring>, _ids: Vec<u32>, _weights: Vec<u32>) -> Result<Vec<Spread>, PolicyError> {
-        Ok(rings.into_iter().map(spread).collect())
+impl Balancer for RoundRobin {
+    type Settings = NoSettings;
+
+    const NAME: &str = "round-robin";
+    const SUMMARY: &str = "Connections go to the endpoints in turn.";
+
+    fn spread(_: &NoSettings, members: &Members<'_>) -> Answer {
+        let count = members.ring().count;
+        let start = kit::hash(members.this_node().as_bytes()) % u64::from(count);
+        // Less than `count`, which is 32 bits wide.
+        let start = start as u32;
+        let share = if start == 0 { Share::Equal } else { Share::Slots((start..count).chain(0..start).collect()) };
+        Answer::new(IndexFunction::RoundRobin, share)
     }
 }
 
-fn spread(ring: Ring) -> Spread {
-    Spread {
-        id: ring.id,
-        index: IndexFunction::RoundRobin,
-        share: Share::Equal,
-        affinity_seconds: ring.affinity_seconds,
-    }
-}
-
-export!(RoundRobin);
+kit::policy!(RoundRobin);

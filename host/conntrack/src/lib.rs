@@ -1,4 +1,4 @@
-//! Flows the kernel tracks whose endpoint is gone: which they are, and when to look for them.
+//! Flows the kernel tracks: which lead to endpoints that are gone, and how many each endpoint has ([`load`]).
 //!
 //! NAT rules see the first packet of a flow only. A UDP flow with a fixed source port (DNS forwarders, QUIC, SIP,
 //! statsd) therefore stays with an endpoint that went away for as long as its client keeps sending, unless its
@@ -11,6 +11,7 @@
 
 mod change;
 mod flow;
+pub mod load;
 mod pass;
 mod schedule;
 mod table;

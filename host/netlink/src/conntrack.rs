@@ -1,5 +1,6 @@
 //! The kernel's table of tracked flows, by ctnetlink.
 
+mod events;
 mod message;
 
 use std::io;
@@ -9,8 +10,10 @@ use weir_model::{Family, Protocol};
 
 use crate::bytecode::family_number;
 use crate::channel::Channel;
-use crate::wire::flag;
+use crate::wire::{Message, flag};
 use message::request;
+
+pub use events::ConntrackEvents;
 
 /// Room for a few datagrams of a dump. The kernel goes on with a dump as it is read, so more would gain nothing.
 const RECEIVE_BUFFER: usize = 256 << 10;
@@ -68,24 +71,29 @@ impl Conntrack {
     pub fn is_empty(&mut self) -> io::Result<bool> {
         Ok(self.len()? == 0)
     }
-}
 
-impl FlowTable for Conntrack {
-    fn dump(&mut self, family: Family, protocol: Protocol, each: &mut dyn FnMut(Flow)) -> io::Result<Dump> {
-        let filter = message::protocol_filter(protocol).map_err(io::Error::other)?;
-        let outcome = self.channel.converse(request::GET, flag::DUMP, family_number(family), &filter, |message| {
-            // Kernels before 5.8 know no filter and send flows of every protocol.
-            let flow = message::flow(message.attributes());
-            if let Some(flow) = flow.filter(|flow| (flow.family(), flow.protocol) == (family, protocol)) {
-                each(flow);
-            }
-        });
-        match outcome {
+    /// Hands the message of every flow of `family` (`NFPROTO_*`, 0 for all) that the kernel finds by `filter` to
+    /// `each`.
+    fn list(&mut self, family: u8, filter: &[u8], mut each: impl FnMut(&Message<'_>)) -> io::Result<Dump> {
+        match self.channel.converse(request::GET, flag::DUMP, family, filter, |message| each(&message)) {
             Ok(false) => Ok(Dump::Complete),
             Ok(true) => Ok(Dump::Partial),
             Err(error) if matches!(error.raw_os_error(), Some(libc::ENOBUFS | libc::EINTR)) => Ok(Dump::Partial),
             Err(error) => Err(error),
         }
+    }
+}
+
+impl FlowTable for Conntrack {
+    fn dump(&mut self, family: Family, protocol: Protocol, each: &mut dyn FnMut(Flow)) -> io::Result<Dump> {
+        let filter = message::protocol_filter(protocol).map_err(io::Error::other)?;
+        self.list(family_number(family), &filter, |message| {
+            // Kernels before 5.8 know no filter and send flows of every protocol.
+            let flow = message::flow(message.attributes());
+            if let Some(flow) = flow.filter(|flow| (flow.family(), flow.protocol) == (family, protocol)) {
+                each(flow);
+            }
+        })
     }
 
     fn delete(&mut self, flow: &Flow) -> io::Result<bool> {

@@ -30,5 +30,5 @@ mod schema;
 mod socket;
 mod wire;
 
-pub use conntrack::{Conntrack, ConntrackError};
+pub use conntrack::{Conntrack, ConntrackError, ConntrackEvents};
 pub use kernel::{Kernel, OpenError, Options};

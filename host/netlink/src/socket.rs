@@ -2,8 +2,9 @@
 
 use std::io;
 use std::os::fd::AsRawFd;
+use std::time::Duration;
 
-use libc::{c_int, c_void};
+use libc::{c_int, c_ushort, c_void};
 
 /// How long a read waits for an answer the kernel owes us; it normally lies there already.
 const ANSWER_SECONDS: i64 = 10;
@@ -43,6 +44,37 @@ impl Socket {
     /// The socket's netlink address; what the kernel knows a table's owner by.
     pub(crate) fn port(&self) -> u32 {
         self.socket.portid()
+    }
+
+    /// Takes out datagrams that `program` drops before they need room or wake anybody. See socket(7), SO_ATTACH_FILTER.
+    pub(crate) fn filter(&self, program: &[libc::sock_filter]) -> io::Result<()> {
+        let len = c_ushort::try_from(program.len()).map_err(io::Error::other)?;
+        // The kernel copies the program in the call; it never writes to it.
+        let program = libc::sock_fprog { len, filter: program.as_ptr().cast_mut() };
+        self.set_option(libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, &program)
+    }
+
+    /// Subscribes to a multicast group. Whoever reads the socket then reads what the kernel sends to all of the group.
+    pub(crate) fn join(&self, group: c_int) -> io::Result<()> {
+        self.set(libc::SOL_NETLINK, libc::NETLINK_ADD_MEMBERSHIP, group)
+    }
+
+    /// Waits at most `patience` for a datagram, which stays there, or for an error, and returns whether one came.
+    ///
+    /// # Errors
+    /// What poll(2) says.
+    pub(crate) fn wait(&self, patience: Duration) -> io::Result<bool> {
+        let milliseconds = c_int::try_from(patience.as_millis()).unwrap_or(c_int::MAX);
+        let mut poll = libc::pollfd { fd: self.socket.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        // SAFETY: `poll` is one descriptor, as the second argument says, and lives through the call.
+        match unsafe { libc::poll(&raw mut poll, 1, milliseconds) } {
+            0 => Ok(false),
+            1.. => Ok(true),
+            _ => match io::Error::last_os_error() {
+                error if error.kind() == io::ErrorKind::Interrupted => Ok(false),
+                error => Err(error),
+            },
+        }
     }
 
     /// Sends `bytes` by one system call, after growing the send buffer as needed. The kernel has worked on
@@ -122,11 +154,11 @@ impl Socket {
         self.set_option(libc::SOL_SOCKET, libc::SO_RCVTIMEO, &value)
     }
 
-    /// `T` must be the plain C type of the option.
+    /// `T` must be the plain C type of the option; what it points to, if anything, must live through the call.
     fn set_option<T: Copy>(&self, level: c_int, option: c_int, value: &T) -> io::Result<()> {
         let len = libc::socklen_t::try_from(size_of::<T>()).expect("options are a few bytes");
         let value: *const T = value;
-        // SAFETY: the pointer and length describe `value`, which lives through the call.
+        // SAFETY: the pointer and length describe `value`, which lives through the call, and so does what it points to.
         let result = unsafe { libc::setsockopt(self.socket.as_raw_fd(), level, option, value.cast::<c_void>(), len) };
         if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
     }

@@ -28,6 +28,8 @@ pub struct Inputs {
     pub loads: bool,
     /// How long each endpoint has been ready.
     pub ages: bool,
+    /// How many slots each endpoint has now.
+    pub shares: bool,
     /// Names of the pods.
     pub pods: bool,
     /// Annotations of the Service.
@@ -46,6 +48,7 @@ impl Inputs {
             zones: self.zones || other.zones,
             loads: self.loads || other.loads,
             ages: self.ages || other.ages,
+            shares: self.shares || other.shares,
             pods: self.pods || other.pods,
             annotations: self.annotations || other.annotations,
         }
@@ -58,6 +61,7 @@ impl Inputs {
             (self.zones, "zones"),
             (self.loads, "loads"),
             (self.ages, "ages"),
+            (self.shares, "shares"),
             (self.pods, "pods"),
             (self.annotations, "annotations"),
         ];
@@ -102,6 +106,7 @@ impl From<about::Info> for About {
                 zones: wants(about::Inputs::ZONES),
                 loads: wants(about::Inputs::LOADS),
                 ages: wants(about::Inputs::AGES),
+                shares: wants(about::Inputs::SHARES),
                 pods: wants(about::Inputs::PODS),
                 annotations: wants(about::Inputs::ANNOTATIONS),
             },
@@ -111,6 +116,7 @@ impl From<about::Info> for About {
 
 /// The problems a policy named, cut to a bearable size.
 pub(crate) fn problems(found: &[about::Problem]) -> Vec<SettingProblem> {
-    let problem = |problem: &about::Problem| SettingProblem { path: short(&problem.path), message: short(&problem.message) };
+    let problem =
+        |problem: &about::Problem| SettingProblem { path: short(&problem.path), message: short(&problem.message) };
     found.iter().take(MOST_PROBLEMS).map(problem).collect()
 }

@@ -1,15 +1,18 @@
 //! What time does to decisions: ages of endpoints, and policies that want another look after a while.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 use std::time::Instant;
 
-use weir_model::{Conditions, Loads, Port, PortKey, ServiceId};
+use weir_model::{Conditions, Decision, Loads, Port, PortKey, ServiceId};
 
 /// The moment of a sync.
 pub(crate) struct Present<'a> {
     pub(crate) now: Instant,
     pub(crate) loads: &'a dyn Loads,
     pub(crate) ages: &'a mut Ages,
+    /// The last good decision of the port in hand.
+    pub(crate) last: Option<Arc<Decision>>,
 }
 
 /// Since when endpoints have been ready, as far as this node saw it. Only ports are in here whose policies ask.

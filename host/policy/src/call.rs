@@ -94,7 +94,8 @@ impl<'a> Instance<'a> {
     /// Asks what the policy is; `None` from one of contract 0.1, which cannot say.
     pub(crate) fn describe(&mut self) -> Result<Option<About>, Problem> {
         let Contract::V0_2 { about, .. } = &self.policy.contract else { return Ok(None) };
-        let info = self.call(0, |store, instance| Ok(Ok(about.load(&mut *store, instance)?.call_describe(store)?)))?;
+        let info =
+            self.call(0, |store, instance| Ok(Ok(about.load(&mut *store, instance)?.call_describe(store)?)))?;
         Ok(Some(info.into()))
     }
 

@@ -8,8 +8,8 @@ use sha2::{Digest as _, Sha256};
 use wasmtime::component::{Component, InstancePre};
 
 use crate::Engine;
-use crate::artifact::{self, Artifact};
 use crate::about::{About, Inputs, SettingProblem};
+use crate::artifact::{self, Artifact};
 use crate::call::{Contract, Instance, Problem};
 use crate::catalog::is_built_in;
 use crate::host::HostState;

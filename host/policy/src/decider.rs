@@ -112,7 +112,10 @@ pub struct Stats {
 
 impl fmt::Debug for Decider {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Decider").field("catalog", &self.catalog).field("remembered", &self.remembered).finish_non_exhaustive()
+        f.debug_struct("Decider")
+            .field("catalog", &self.catalog)
+            .field("remembered", &self.remembered)
+            .finish_non_exhaustive()
     }
 }
 
@@ -213,7 +216,7 @@ impl Decider {
     pub fn decide_at(&mut self, now: Instant, store: &Store, services: &[ServiceId]) -> Decisions {
         let loads = self.loads.clone();
         let mut ages = std::mem::take(&mut self.ages);
-        let mut present = Present { now, loads: &*loads, ages: &mut ages };
+        let mut present = Present { now, loads: &*loads, ages: &mut ages, last: None };
         let decisions = self.decide_in(&mut present, store, services);
         self.ages = ages;
         for id in services {
@@ -273,6 +276,7 @@ impl Decider {
                     size = 0;
                 }
                 size += more;
+                present.last = inputs.shares.then(|| self.decision(&key).cloned()).flatten();
                 batch.list.push(Subject::new(store, service, pair.clone(), port, print, present));
             }
         }

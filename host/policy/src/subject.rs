@@ -1,9 +1,13 @@
 //! What is decided: ports, with all a policy may look up about them.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
-use weir_model::{Conditions, Load, NameId, Names, NodeIdentity, ObjectKey, Port, Service, Store, TrafficPolicy};
+use weir_model::{
+    Conditions, Decision, Endpoint, Load, NameId, Names, NodeIdentity, ObjectKey, Port, Ring, Service, Store,
+    TrafficPolicy,
+};
 
 use crate::again::Present;
 use crate::catalog::Pair;
@@ -36,12 +40,21 @@ pub(crate) struct Subject {
 pub(crate) struct Extras {
     pub(crate) loads: Vec<Load>,
     pub(crate) ages: Vec<u32>,
+    /// Slots in the cluster ring and in the local one, as far as there is one in force.
+    pub(crate) shares: [Vec<u32>; 2],
     pub(crate) pods: Vec<Box<str>>,
     pub(crate) annotations: BTreeMap<String, String>,
 }
 
 impl Subject {
-    pub(crate) fn new(store: &Store, service: &Service, pair: Pair, port: Port, print: Fingerprint, present: &mut Present<'_>) -> Self {
+    pub(crate) fn new(
+        store: &Store,
+        service: &Service,
+        pair: Pair,
+        port: Port,
+        print: Fingerprint,
+        present: &mut Present<'_>,
+    ) -> Self {
         let extras = extras(store, service, &pair, &port, present);
         let settings = |has| if has { service.policy_settings } else { NameId::default() };
         Self {
@@ -75,18 +88,20 @@ fn extras(
     present: &mut Present<'_>,
 ) -> Option<Box<Extras>> {
     let wanted = pair.inputs();
-    if !(wanted.loads || wanted.ages || wanted.pods || wanted.annotations) {
+    if !(wanted.loads || wanted.ages || wanted.shares || wanted.pods || wanted.annotations) {
         return None;
     }
     let mut extras = Extras::default();
     if wanted.loads {
-        let load = |endpoint: &weir_model::Endpoint| {
-            present.loads.load(port.key.protocol, endpoint.address, endpoint.port)
-        };
+        let load = |endpoint: &Endpoint| present.loads.load(port.key.protocol, endpoint.address, endpoint.port);
         extras.loads = port.endpoints.iter().map(load).collect();
     }
     if wanted.ages {
         extras.ages = present.ages.of(port, present.now);
+    }
+    if let Some(last) = present.last.as_ref().filter(|_| wanted.shares) {
+        extras.shares = [&last.cluster, &last.local]
+            .map(|ring| ring.as_ref().map(|ring| shares(port, last, ring)).unwrap_or_default());
     }
     if wanted.pods {
         extras.pods = store.pods(port);
@@ -95,6 +110,16 @@ fn extras(
         extras.annotations = service.annotations.clone();
     }
     Some(Box::new(extras))
+}
+
+/// How many slots of `ring`, of the decision `last`, each endpoint of `port` has.
+fn shares(port: &Port, last: &Decision, ring: &Ring) -> Vec<u32> {
+    let mut slots = vec![0_u32; last.backends.len()];
+    ring.slots.iter().for_each(|slot| slots[usize::from(*slot)] += 1);
+    let place = |at: usize| (last.backends[at].address, last.backends[at].port);
+    let known: BTreeMap<(IpAddr, u16), u32> = (0..slots.len()).map(|at| (place(at), slots[at])).collect();
+    let share = |endpoint: &Endpoint| known.get(&(endpoint.address, endpoint.port)).copied().unwrap_or(0);
+    port.endpoints.iter().map(share).collect()
 }
 
 /// Ports that are decided together, and the names behind their numbers.
@@ -148,8 +173,8 @@ impl Fingerprint {
         hash.eat(u64::from(service.policy.0) << 32 | u64::from(port.spec.port) << 8 | flags);
         for endpoint in &port.endpoints {
             match endpoint.address {
-                std::net::IpAddr::V4(v4) => hash.eat(u64::from(u32::from(v4))),
-                std::net::IpAddr::V6(v6) => {
+                IpAddr::V4(v4) => hash.eat(u64::from(u32::from(v4))),
+                IpAddr::V6(v6) => {
                     let [high, low] = [u128::from(v6) >> 64, u128::from(v6) & u128::from(u64::MAX)];
                     [high, low].into_iter().for_each(|half| hash.eat(u64::try_from(half).unwrap_or_default()));
                 }

@@ -2,8 +2,8 @@
 #![allow(clippy::expect_used, reason = "tests panic")]
 
 use weir_model::{
-    Conditions, Decision, EndpointSpec, Event, Family, NodeIdentity, ObjectKey, Origin, Protocol, Route, ServicePortSpec,
-    ServiceSpec, SlicePort, SliceSpec, Store, TrafficPolicy,
+    Conditions, Decision, EndpointSpec, Event, Family, NodeIdentity, ObjectKey, Origin, Protocol, Route,
+    ServicePortSpec, ServiceSpec, SlicePort, SliceSpec, Store, TrafficPolicy,
 };
 use weir_policy::{Catalog, Decider, Engine, Limits, Policy, Role};
 

@@ -1,5 +1,6 @@
 //! `weir demo`: the main job on one screen, with real connections.
 
+mod race;
 mod scene;
 mod table;
 
@@ -70,6 +71,7 @@ pub(crate) fn run(args: &DemoArgs) -> anyhow::Result<()> {
         }
     }
     strange += usize::from(!live_change(&scene, &mut pipeline, &loaded)?);
+    strange += usize::from(!race::run(&scene, &mut pipeline)?);
     println!("\nnothing is left behind; {:.0} s in all", start.elapsed().as_secs_f64());
     ensure!(strange == 0, "{strange} lines are not as expected (marked with ✗)");
     Ok(())

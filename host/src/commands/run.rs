@@ -15,7 +15,9 @@ use weir_source::kubernetes::SourceHealth;
 
 use crate::cli::RunArgs;
 use crate::config::Config;
-use crate::follow::{Follower, conntrack::Conntrack, health_ports::HealthPorts, localhost_ports::LocalhostPorts};
+use crate::follow::{
+    Follower, conntrack::Conntrack, health_ports::HealthPorts, load::LoadFollower, localhost_ports::LocalhostPorts,
+};
 use crate::health::ProxyHealth;
 use crate::metrics::{Metrics, Sources};
 use crate::node::{self, Surroundings};
@@ -84,7 +86,9 @@ pub(crate) fn run(args: &RunArgs, config: Config) -> anyhow::Result<()> {
         let (_servers, inspector) = serve::open(&config, subject)?;
         let least_interval = config.min_sync_period.0.max(LEAST_INTERVAL);
         let surroundings = Surroundings::open(config)?;
-        Runner { least_interval, surroundings, policies, notices, followers, health, metrics, inspector }
+        let loads = Arc::new(LoadFollower::new());
+        pipeline.set_loads(loads.clone());
+        Runner { least_interval, surroundings, policies, notices, followers, loads, health, metrics, inspector }
             .run(&mut pipeline, events, stop)
             .await;
         anyhow::Ok(())

@@ -20,13 +20,23 @@ pub struct ProbeReport {
     pub tally: Tally,
     /// The longest time between two answers.
     pub longest_gap: Duration,
+    /// How long each answered call took, in the order of [`Tally::order`].
+    pub latencies: Vec<Duration>,
 }
 
 /// Calls at a steady rate until it is stopped. Dropped without [`Probe::stop`], it ends too.
 #[derive(Debug)]
 pub struct Probe {
     stop: Arc<AtomicBool>,
-    workers: Vec<JoinHandle<Vec<(Instant, Outcome)>>>,
+    workers: Vec<JoinHandle<Vec<Done>>>,
+}
+
+/// A call that was made.
+#[derive(Debug)]
+struct Done {
+    begun: Instant,
+    ended: Instant,
+    outcome: Outcome,
 }
 
 type Outcome = Result<crate::Answer, Failure>;
@@ -38,12 +48,22 @@ impl Probe {
     /// When `rate` is 0.
     #[must_use]
     pub fn connections(host: &Host, call: Call, rate: u32) -> Self {
+        Self::by_workers(host, call, rate, WORKERS)
+    }
+
+    /// The same with so many threads, each of which waits for its call to end: for backends that take long, more than
+    /// `rate` times the seconds they take.
+    ///
+    /// # Panics
+    /// When `rate` is 0.
+    #[must_use]
+    pub fn by_workers(host: &Host, call: Call, rate: u32, workers: u32) -> Self {
         assert!(rate > 0, "a probe needs a rate");
         let stop = Arc::new(AtomicBool::new(false));
-        let period = Duration::from_secs(1) * WORKERS / rate;
-        let workers = (0..WORKERS)
+        let period = Duration::from_secs(1) * workers / rate;
+        let workers = (0..workers)
             .map(|worker| {
-                let (stop, start) = (Arc::clone(&stop), Instant::now() + period * worker / WORKERS);
+                let (stop, start) = (Arc::clone(&stop), Instant::now() + period * worker / workers);
                 host.spawn(move || on_schedule(&stop, start, period, |_| call.make()))
             })
             .collect();
@@ -79,13 +99,14 @@ impl Probe {
         self.stop.store(true, Ordering::Relaxed);
         let mut outcomes: Vec<_> =
             self.workers.drain(..).flat_map(|worker| worker.join().expect("a prober does not panic")).collect();
-        outcomes.sort_by_key(|(at, _)| *at);
+        outcomes.sort_by_key(|done| done.ended);
         let mut report = ProbeReport::default();
         let mut last = None;
-        for (at, outcome) in outcomes {
+        for Done { begun, ended, outcome } in outcomes {
             if outcome.is_ok() {
-                report.longest_gap = report.longest_gap.max(at - last.unwrap_or(at));
-                last = Some(at);
+                report.longest_gap = report.longest_gap.max(ended - last.unwrap_or(ended));
+                report.latencies.push(ended - begun);
+                last = Some(ended);
             }
             report.tally.add(outcome);
         }
@@ -109,12 +130,7 @@ impl ProbeReport {
 
 /// Does `work` at `start`, `start + period`, … and notes when each was done. What was missed is not made up for: a
 /// probe that hung must not look like one that ran.
-fn on_schedule(
-    stop: &AtomicBool,
-    start: Instant,
-    period: Duration,
-    mut work: impl FnMut(u64) -> Outcome,
-) -> Vec<(Instant, Outcome)> {
+fn on_schedule(stop: &AtomicBool, start: Instant, period: Duration, mut work: impl FnMut(u64) -> Outcome) -> Vec<Done> {
     let mut outcomes = Vec::new();
     let mut next = start;
     for number in 0.. {
@@ -122,8 +138,9 @@ fn on_schedule(
         if stop.load(Ordering::Relaxed) {
             break;
         }
+        let begun = Instant::now();
         let outcome = work(number);
-        outcomes.push((Instant::now(), outcome));
+        outcomes.push(Done { begun, ended: Instant::now(), outcome });
         next = (next + period).max(Instant::now());
     }
     outcomes

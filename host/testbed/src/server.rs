@@ -28,6 +28,13 @@ pub enum Listen {
     /// Raw TCP: the line is written as soon as a connection is accepted, then the connection is closed. One round
     /// trip less than HTTP and no thread per connection, for counting thousands.
     Greeting(u16),
+    /// The same, this long after the connection is accepted: a backend that takes its time. A thread a connection.
+    Slow {
+        /// The TCP port.
+        port: u16,
+        /// Time until the line is written.
+        delay: Duration,
+    },
     /// UDP: each datagram is answered with the line, a space, and the datagram's own content.
     Udp(u16),
 }
@@ -57,11 +64,10 @@ impl Server {
                 let stop = Arc::clone(&stop);
                 (None, thread::spawn(move || answer_datagrams(&socket, &name, &stop)))
             }
-            Listen::Http(port) | Listen::Greeting(port) => {
+            Listen::Http(port) | Listen::Greeting(port) | Listen::Slow { port, .. } => {
                 let listener = host.run(|| TcpListener::bind(any(port))).with_context(context)?;
                 let (accepting, stop) = (listener.try_clone().with_context(context)?, Arc::clone(&stop));
-                let http = matches!(listen, Listen::Http(_));
-                (Some(listener), thread::spawn(move || accept(&accepting, &name, http, &stop)))
+                (Some(listener), thread::spawn(move || accept(&accepting, &name, listen, &stop)))
             }
         };
         Ok(Self { stop, listener, thread: Some(thread) })
@@ -95,25 +101,32 @@ fn line(name: &str, peer: SocketAddr) -> String {
     format!("{name} {}", SocketAddr::new(peer.ip().to_canonical(), peer.port()))
 }
 
-fn accept(listener: &TcpListener, name: &Arc<str>, http: bool, stop: &AtomicBool) {
+fn accept(listener: &TcpListener, name: &Arc<str>, listen: Listen, stop: &AtomicBool) {
     while !stop.load(Ordering::Relaxed) {
         let Ok((mut stream, peer)) = listener.accept() else {
             // Out of descriptors, or the end; the loop's condition tells which.
             thread::sleep(Duration::from_millis(1));
             continue;
         };
-        if http {
-            let name = Arc::clone(name);
-            thread::spawn(move || serve_http(&stream, &name, peer));
-        } else {
+        let line = line(name, peer);
+        match listen {
+            Listen::Http(_) => {
+                thread::spawn(move || serve_http(&stream, &line));
+            }
+            Listen::Slow { delay, .. } => {
+                thread::spawn(move || {
+                    thread::sleep(delay);
+                    writeln!(stream, "{line}")
+                });
+            }
             // The client may be gone already; that is its affair.
-            let _ = writeln!(stream, "{}", line(name, peer));
+            _ => drop(writeln!(stream, "{line}")),
         }
     }
 }
 
 /// Answers request after request. An error ends the connection: the client went, or was silent for [`HTTP_IDLE`].
-fn serve_http(stream: &TcpStream, name: &str, peer: SocketAddr) -> io::Result<()> {
+fn serve_http(stream: &TcpStream, line: &str) -> io::Result<()> {
     stream.set_read_timeout(Some(HTTP_IDLE))?;
     let mut reader = BufReader::new(stream);
     let mut writer = stream;
@@ -132,7 +145,7 @@ fn serve_http(stream: &TcpStream, name: &str, peer: SocketAddr) -> io::Result<()
             lines += 1;
             close |= header == "connection: close" || (lines == 1 && header.ends_with("http/1.0"));
         }
-        let body = line(name, peer) + "\n";
+        let body = format!("{line}\n");
         let connection = if close { "close" } else { "keep-alive" };
         let answer = format!(
             "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {}\r\nConnection: {connection}\r\n\r\n{body}",

@@ -3,12 +3,15 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use weir_conntrack::Flow;
+use weir_conntrack::load::State;
 use weir_model::Protocol;
 
 use crate::wire::{self, Attribute, Attributes, NESTED};
 
 /// Message types: the subsystem (`NFNL_SUBSYS_CTNETLINK`) in the high byte.
 pub(super) mod request {
+    /// `IPCTNL_MSG_CT_NEW`; in answers and events only.
+    pub(crate) const NEW: u16 = 1 << 8;
     /// `IPCTNL_MSG_CT_GET`.
     pub(crate) const GET: u16 = 1 << 8 | 1;
     /// `IPCTNL_MSG_CT_DELETE`.
@@ -18,13 +21,23 @@ pub(super) mod request {
 }
 
 /// `enum ctattr_type`.
-mod flow_attribute {
+pub(super) mod flow_attribute {
     pub(super) const ORIGINAL: u16 = 1;
     pub(super) const REPLY: u16 = 2;
+    pub(crate) const STATUS: u16 = 3;
+    pub(crate) const PROTOCOL_STATE: u16 = 4;
     pub(super) const ID: u16 = 12;
     pub(super) const ZONE: u16 = 18;
     pub(super) const FILTER: u16 = 25;
+    pub(super) const STATUS_MASK: u16 = 26;
 }
+
+/// `IPS_DST_NAT`: the flow's destination was translated.
+pub(super) const REDIRECTED: u32 = 1 << 5;
+
+/// `TCP_CONNTRACK_TIME_WAIT`; from here on, `TCP_CONNTRACK_CLOSE` follows, both ends have closed the connection.
+pub(super) const TCP_TIME_WAIT: u8 = 7;
+const TCP_CLOSE: u8 = 8;
 
 /// `enum ctattr_tuple`.
 mod tuple {
@@ -117,6 +130,35 @@ pub(super) fn flow(attributes: Attributes<'_>) -> Option<Flow> {
         zone,
         id: id?,
     })
+}
+
+/// The attributes of a dump request that make the kernel list redirected flows only; kernels before 5.15 list all.
+///
+/// # Errors
+/// Never: the attributes are a few bytes long.
+pub(super) fn redirected_filter() -> Result<Vec<u8>, String> {
+    let mut out = Vec::new();
+    wire::put(&mut out, flow_attribute::STATUS, &REDIRECTED.to_be_bytes())?;
+    wire::put(&mut out, flow_attribute::STATUS_MASK, &REDIRECTED.to_be_bytes())?;
+    Ok(out)
+}
+
+/// Whether the flow in a message was redirected to another destination.
+pub(super) fn is_redirected(attributes: Attributes<'_>) -> bool {
+    attributes.get(flow_attribute::STATUS).and_then(Attribute::u32).is_some_and(|status| status & REDIRECTED != 0)
+}
+
+/// Whether the flow in a message is closed, as far as its protocol's state is in there and tells.
+pub(super) fn state(attributes: Attributes<'_>) -> State {
+    /// `CTA_PROTOINFO_TCP`.
+    const TCP: u16 = 1;
+    /// `CTA_PROTOINFO_TCP_STATE`.
+    const TCP_STATE: u16 = 1;
+    let tcp = attributes.get(flow_attribute::PROTOCOL_STATE).and_then(|protocol| protocol.nested().get(TCP));
+    match tcp.and_then(|tcp| tcp.nested().get(TCP_STATE)).and_then(Attribute::u8) {
+        Some(TCP_TIME_WAIT | TCP_CLOSE) => State::Closed,
+        _ => State::Open,
+    }
 }
 
 /// The number of flows in a message about the whole table (`CTA_STATS_GLOBAL_ENTRIES`).

@@ -22,8 +22,7 @@ pub(crate) enum Contract {
 impl Contract {
     /// The newest contract that component plays a role of; `None` when it plays none.
     pub(crate) fn of(pre: &InstancePre<HostState>) -> Option<Self> {
-        let (traffic, balancer) =
-            (traffic_policy::GuestIndices::new(pre).ok(), balancer::GuestIndices::new(pre).ok());
+        let (traffic, balancer) = (traffic_policy::GuestIndices::new(pre).ok(), balancer::GuestIndices::new(pre).ok());
         if let (true, Ok(about)) = (traffic.is_some() || balancer.is_some(), about::GuestIndices::new(pre)) {
             return Some(Self::V0_2 { about, traffic, balancer });
         }

@@ -7,13 +7,29 @@ use crate::compiled::{LoadError, Policy};
 use crate::engine::Engine;
 
 macro_rules! built_in {
-    ($($name:literal),* $(,)?) => {
+    ($($name:literal = $component:literal),* $(,)?) => {
         /// The policies in the binary: name and component.
-        pub const BUILT_IN: &[(&str, &[u8])] = &[$(($name, include_bytes!(concat!(env!("OUT_DIR"), "/", $name, ".wasm")))),*];
+        pub const BUILT_IN: &[(&str, &[u8])] =
+            &[$(($name, include_bytes!(concat!(env!("OUT_DIR"), "/", $component, ".wasm")))),*];
     };
 }
 
-built_in!["client-ip", "kubernetes", "random", "round-robin", "weighted"];
+built_in![
+    "canary" = "canary",
+    "client-ip" = "client-ip",
+    "kubernetes" = "kubernetes",
+    "least-connections" = "least-connections",
+    "maglev" = "maglev",
+    "nq" = "nq",
+    "random" = "random",
+    "round-robin" = "round-robin",
+    "sed" = "sed",
+    "source-hash" = "source-hash",
+    "sticky" = "client-ip",
+    "weighted" = "weighted",
+    "weighted-least-connections" = "weighted-least-connections",
+    "zone-aware" = "zone-aware",
+];
 
 /// Whether a built-in policy has that name.
 pub(crate) fn is_built_in(name: &str) -> bool {
@@ -70,7 +86,9 @@ mod tests {
         for (name, entry) in Entry::built_in() {
             let policy = entry.policy(&engine).unwrap_or_else(|why| panic!("{name}: {why}"));
             let about = policy.about().unwrap_or_else(|| panic!("{name} says nothing of itself"));
-            assert_eq!((&*about.name, &*about.licence), (&*name, "Apache-2.0"));
+            // What IPVS calls persistence has two names here.
+            let own = if name == "sticky" { "client-ip" } else { &name };
+            assert_eq!((&*about.name, &*about.licence), (own, "Apache-2.0"));
             assert!(!about.version.is_empty() && about.summary.ends_with('.'), "{about:?}");
             assert_eq!(policy.check("").expect("it can be asked"), [], "{name} works without settings");
         }

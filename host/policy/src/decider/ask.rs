@@ -254,6 +254,7 @@ fn columns(subjects: &Subjects, policy: &Policy, total: usize) -> types::Columns
         zones: Vec::with_capacity(room(wanted.zones)),
         loads: Vec::with_capacity(room(wanted.loads)),
         ages: Vec::with_capacity(room(wanted.ages)),
+        shares: Vec::new(),
         here: if wanted.zones { subjects.zone.0 } else { 0 },
     }
 }
@@ -275,6 +276,13 @@ fn fill(columns: &mut types::Columns, policy: &Policy, subject: &Subject, places
     if wanted.ages {
         columns.ages.extend(places.map(|at| extras.ages[at as usize]));
     }
+}
+
+/// Adds the slots the members of a ring have in the one that is in force; which of the two rings is meant says `which`.
+fn fill_shares(columns: &mut types::Columns, subject: &Subject, members: &[u32], which: usize) {
+    let Some(shares) = subject.extras.as_ref().map(|extras| &extras.shares[which]) else { return };
+    // Nobody's share is known yet: zeros keep the columns of other rings where they belong.
+    columns.shares.extend(members.iter().map(|at| shares.get(*at as usize).copied().unwrap_or(0)));
 }
 
 fn load(Load { active, begun, per_minute }: Load) -> types::Load {
@@ -361,6 +369,9 @@ pub(super) fn rings<'a>(
                         count: number(list.len()),
                     });
                     fill(&mut members, policy, port, list.iter().copied());
+                    if policy.inputs().shares {
+                        fill_shares(&mut members, port, list, id(at) as usize % 2);
+                    }
                 }
                 instance.balance(&asked, &members)
             },

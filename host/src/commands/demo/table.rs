@@ -143,12 +143,12 @@ pub(super) fn shares(tally: &Tally) -> String {
     all.join(", ")
 }
 
-fn share_of(tally: &Tally, name: &str) -> f64 {
+pub(super) fn share_of(tally: &Tally, name: &str) -> f64 {
     let as_float = |count: u64| f64::from(u32::try_from(count).unwrap_or(u32::MAX));
     as_float(tally.answers_of(name)) / as_float(tally.answered().max(1))
 }
 
 /// `backend-1` as `b1`: lines stay readable.
-fn short(name: &str) -> String {
+pub(super) fn short(name: &str) -> String {
     name.replace("backend-", "b")
 }

@@ -1,0 +1,30 @@
+//! Balancer: as `sed`, and endpoints without any connection get at least twice their share.
+//!
+//! What IPVS calls `nq`, never queue. Weights are those of EndpointSlices; 0 drains.
+//!
+//! A loop over seconds, not a choice for each connection: see `kit`'s `feedback`. Settings:
+//!
+//! ```json
+//! { "period-seconds": 5, "slow-start-seconds": 30 }
+//! ```
+//!
+//! `period-seconds` (1 to 3600) is the time between two looks; in `slow-start-seconds` (0 to 3600) the share of an endpoint
+//! that became ready grows to its full size.
+
+use kit::{Answer, Balancer, Feedback, Formula, Inputs, Members};
+
+struct Nq;
+
+impl Balancer for Nq {
+    type Settings = Feedback;
+
+    const NAME: &str = "nq";
+    const SUMMARY: &str = "As sed, with idle endpoints preferred.";
+    const INPUTS: Inputs = Inputs::LOADS.union(Inputs::AGES).union(Inputs::SHARES);
+
+    fn spread(settings: &Feedback, members: &Members<'_>) -> Answer {
+        settings.spread(Formula::NeverQueue, members)
+    }
+}
+
+kit::policy!(Nq);
