@@ -5,6 +5,7 @@ mod bind_address;
 mod kube_proxy;
 mod layer;
 mod mode;
+mod policy_limits;
 mod read;
 mod span;
 
@@ -14,9 +15,11 @@ use clap::ValueEnum;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use weir_model::Family;
+use weir_policy::Limits;
 
 pub use self::bind_address::BindAddress;
 pub use self::layer::Layer;
+pub use self::policy_limits::LimitSettings;
 pub use self::read::{ConfigError, Flags, Loaded, read};
 pub use self::span::Span;
 
@@ -160,7 +163,7 @@ pub fn level(verbosity: u32) -> &'static str {
     }
 }
 
-/// Names of the policies that serve where a Service asks for none.
+/// The policies that serve where a Service asks for none, and what every policy may do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct DefaultPolicies {
@@ -168,6 +171,27 @@ pub struct DefaultPolicies {
     pub traffic: String,
     /// Decides how connections spread.
     pub balancer: String,
+    /// What a policy may use up that has no limits of its own.
+    pub limits: LimitSettings,
+    /// The most that limits of a policy's own may say.
+    pub max_limits: LimitSettings,
+    /// Percent of the endpoints it serves that the answers of one policy may take out of service in one sync, 0 to 100;
+    /// a handful may always go. 100 lets policies do as they like.
+    pub max_removed_percent: u8,
+}
+
+impl DefaultPolicies {
+    /// The limits of a policy that has none of its own.
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        self.limits.over(Limits::default())
+    }
+
+    /// The most a policy may be given.
+    #[must_use]
+    pub fn ceilings(&self) -> Limits {
+        self.max_limits.over(Limits::ceilings())
+    }
 }
 
 /// How pods of this node are told from other clients (kube-proxy: `detectLocalMode`).
@@ -276,7 +300,13 @@ impl Default for Logging {
 
 impl Default for DefaultPolicies {
     fn default() -> Self {
-        Self { traffic: "kubernetes".to_owned(), balancer: "random".to_owned() }
+        Self {
+            traffic: "kubernetes".to_owned(),
+            balancer: "random".to_owned(),
+            limits: LimitSettings::default(),
+            max_limits: LimitSettings::default(),
+            max_removed_percent: 50,
+        }
     }
 }
 
@@ -298,6 +328,12 @@ impl Config {
         }
         if let Some(score) = self.oom_score_adj.filter(|score| !(-1000..=1000).contains(score)) {
             return Err(("oomScoreAdj", format!("must be -1000 to 1000, not {score}")));
+        }
+        let DefaultPolicies { limits, max_limits, max_removed_percent, .. } = &self.policies;
+        max_limits.check(None).map_err(|why| ("policies.maxLimits", why))?;
+        limits.check(Some(&self.policies.ceilings())).map_err(|why| ("policies.limits", why))?;
+        if *max_removed_percent > 100 {
+            return Err(("policies.maxRemovedPercent", format!("must be 0 to 100, not {max_removed_percent}")));
         }
         if self.sync_period == Span::default() {
             return Err(("syncPeriod", "must be more than 0".to_owned()));

@@ -16,7 +16,7 @@ pub fn decider() -> anyhow::Result<Decider> {
         return Ok(Decider::new(catalog.clone()));
     }
     let engine = Engine::new(Limits::default()).context("the policy engine does not start")?;
-    let DefaultPolicies { traffic, balancer } = DefaultPolicies::default();
+    let DefaultPolicies { traffic, balancer, .. } = DefaultPolicies::default();
     let catalog = Catalog::new(&engine, &traffic, &balancer)?;
     Ok(Decider::new(CATALOG.get_or_init(|| catalog).clone()))
 }

@@ -8,6 +8,7 @@
 
 mod about;
 mod again;
+mod agreement;
 mod answer;
 mod artifact;
 mod bindings;
@@ -24,6 +25,7 @@ mod slots;
 mod subject;
 
 pub use about::{About, Inputs, SettingProblem};
+pub use agreement::DecisionsDigest;
 pub use artifact::Artifact;
 pub use catalog::{BUILT_IN, Catalog, CatalogError, UnknownPolicy};
 pub use compiled::{Digest, LoadError, Policy, Role};

@@ -131,10 +131,7 @@ impl Quarantine {
         // One that had to rest gets one more chance, not eight.
         let allowed = if account.until.is_some() { 1 } else { COSTLY_FAILURES };
         let last = account.last_costly.as_ref()?;
-        (account.costly >= allowed).then(|| {
-            let Problem { reason, message } = last;
-            Problem::new(*reason, format!("not asked for a while, after {message}"))
-        })
+        (account.costly >= allowed).then(|| account.weary(last))
     }
 
     /// Whether `policy` has wasted more than its share of time.
@@ -220,8 +217,7 @@ impl Quarantine {
                     if account.rests == 1 {
                         begin.push(account.resting(&problem, until));
                     }
-                    let message = format!("not asked for a while, after {}", problem.message);
-                    account.until = Some((until, Problem::new(problem.reason, message)));
+                    account.until = Some((until, account.weary(&problem)));
                 }
                 _ if account.good && account.until.as_ref().is_some_and(|(until, _)| *until <= now) => {
                     (account.rests, account.until) = (0, None);
@@ -316,6 +312,13 @@ impl Account {
     /// Whether it has wasted more than its share of time.
     fn owes(&self, now: Instant) -> bool {
         self.settled > now + CREDIT
+    }
+
+    /// Why it is not asked after such a failure.
+    fn weary(&self, last: &Problem) -> Problem {
+        let ports = if self.costly == 1 { "a port".to_owned() } else { format!("{} ports", self.costly) };
+        let message = format!("not asked for a while, after it failed for {ports}: {}", last.message);
+        Problem::new(last.reason, message)
     }
 
     fn resting(&self, problem: &Problem, until: Instant) -> Resting {

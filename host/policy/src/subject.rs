@@ -162,7 +162,7 @@ pub(crate) struct Fingerprint {
 impl Fingerprint {
     /// Hashes what `pair` would be asked.
     pub(crate) fn of(store: &Store, service: &Service, pair: &Pair, port: &Port) -> Self {
-        let mut hash = Mix(0x9e37_79b9_7f4a_7c15);
+        let mut hash = Mix::default();
         hash.eat(u64::from(service.policy_settings.0) << 32 | u64::from(service.affinity_seconds));
         let flags = [
             service.internal_policy == TrafficPolicy::Local,
@@ -184,7 +184,7 @@ impl Fingerprint {
             hash.eat(u64::from(endpoint.node.0) << 32 | u64::from(endpoint.zone.0));
         }
         hash.eat(port.endpoints.len() as u64);
-        let cluster = hash.0;
+        let cluster = hash.value();
         hash.eat(pair.traffic.version());
         hash.eat(pair.balancer.version());
         hash.eat(u64::from(pair.traffic_has_settings) << 1 | u64::from(pair.balancer_has_settings));
@@ -195,22 +195,33 @@ impl Fingerprint {
         if wanted.annotations {
             service.annotations.iter().flat_map(|(name, value)| [name, value]).for_each(|text| hash.eat_text(text));
         }
-        Self { cluster, input: hash.0 }
+        Self { cluster, input: hash.value() }
     }
 }
 
 /// Multiply and fold, eight bytes at a time.
-struct Mix(u64);
+pub(crate) struct Mix(u64);
+
+impl Default for Mix {
+    fn default() -> Self {
+        Self(0x9e37_79b9_7f4a_7c15)
+    }
+}
 
 impl Mix {
-    fn eat_text(&mut self, text: &str) {
+    /// The hash of all that was eaten.
+    pub(crate) fn value(&self) -> u64 {
+        self.0
+    }
+
+    pub(crate) fn eat_text(&mut self, text: &str) {
         self.eat(text.len() as u64);
         for bytes in text.as_bytes().chunks(8) {
             self.eat(bytes.iter().fold(0, |word, byte| word << 8 | u64::from(*byte)));
         }
     }
 
-    fn eat(&mut self, value: u64) {
+    pub(crate) fn eat(&mut self, value: u64) {
         let product = u128::from(self.0 ^ value).wrapping_mul(0xd6e8_feb8_6659_fd93_a076_1d64_78bd_642f);
         self.0 =
             u64::try_from(product >> 64 & u128::from(u64::MAX)).unwrap_or_default() ^ self.0.rotate_left(23) ^ value;

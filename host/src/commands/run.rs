@@ -10,7 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 use weir_netlink::Kernel;
-use weir_policy::{Catalog, Engine, Limits};
+use weir_policy::Catalog;
 use weir_source::kubernetes::SourceHealth;
 
 use crate::cli::RunArgs;
@@ -49,7 +49,7 @@ pub(crate) fn run(args: &RunArgs, config: Config) -> anyhow::Result<()> {
     let identity = node::identity(&config);
     info!(node = %identity.name, zone = %identity.zone, config = %serde_json::to_string(&config)?, "starting");
     let kernel = Kernel::open()?;
-    let engine = Engine::new(Limits::default())?;
+    let engine = super::engine(&config)?;
     let catalog = Catalog::awaiting(&engine, &config.policies.traffic, &config.policies.balancer)?;
     let mut pipeline = super::pipeline(&config, catalog, &node::addresses()?, kernel);
     // A second Weir on this node must end here, not wait for its turn.

@@ -2,15 +2,22 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::Value;
 use weir_policy::Artifact;
 
 /// Key of the default settings (JSON).
 const SETTINGS: &str = "settings";
 /// Key of the name of the policy that steps in.
 const FAIL_STRATEGY: &str = "fail-strategy";
+/// Key of the policy's own limits (a YAML or JSON object of numbers).
+const LIMITS: &str = "limits";
+/// Key of the percentage of its endpoints it may take out of service at once.
+const MAX_REMOVED_PERCENT: &str = "max-removed-percent";
+/// Every key of `data`.
+const KEYS: [&str; 4] = [SETTINGS, FAIL_STRATEGY, LIMITS, MAX_REMOVED_PERCENT];
 
 /// The policy `name` out of what a ConfigMap holds under `binaryData` and `data`: one component, under any name that
-/// ends in `.wasm`, `.wasm.gz` or `.wasm.zst`, its default `settings` and its `fail-strategy`.
+/// ends in `.wasm`, `.wasm.gz` or `.wasm.zst`, its default `settings`, its `fail-strategy`, its own `limits` and its `max-removed-percent`.
 ///
 /// # Errors
 /// What is missing or makes no sense, with the field.
@@ -20,8 +27,8 @@ pub fn artifact(
     data: &BTreeMap<String, String>,
 ) -> Result<Artifact, String> {
     let is_component = |key: &String| [".wasm", ".wasm.gz", ".wasm.zst"].iter().any(|end| key.ends_with(end));
-    if let Some(unknown) = data.keys().find(|key| ![SETTINGS, FAIL_STRATEGY].contains(&key.as_str())) {
-        return Err(format!("data.{unknown}: unknown; there are {SETTINGS} and {FAIL_STRATEGY}"));
+    if let Some(unknown) = data.keys().find(|key| !KEYS.contains(&key.as_str())) {
+        return Err(format!("data.{unknown}: unknown; there are {}", KEYS.join(", ")));
     }
     if let Some(unknown) = binary.keys().find(|key| !is_component(key)) {
         return Err(format!("binaryData.{unknown}: a component's name ends in .wasm, .wasm.gz or .wasm.zst"));
@@ -34,7 +41,39 @@ pub fn artifact(
         return Err(format!("binaryData.{second}: a second component; one is needed"));
     }
     let text = |key: &str| data.get(key).map(|text| text.trim().to_owned()).unwrap_or_default();
-    Ok(Artifact { name: name.to_owned(), component, settings: text(SETTINGS), fail_strategy: text(FAIL_STRATEGY) })
+    Ok(Artifact {
+        name: name.to_owned(),
+        component,
+        settings: text(SETTINGS),
+        fail_strategy: text(FAIL_STRATEGY),
+        limits: limits(&text(LIMITS))?,
+        max_removed_percent: percent(&text(MAX_REMOVED_PERCENT))?,
+    })
+}
+
+/// The numbers of `data.limits`; the engine knows which there are, and how large they may be.
+fn limits(text: &str) -> Result<BTreeMap<String, u64>, String> {
+    if text.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let values: BTreeMap<String, Value> = serde_saphyr::from_str(text)
+        .map_err(|error| format!("data.{LIMITS}: not an object such as {{\"fuel\": 20000000}}: {error}"))?;
+    let number = |(name, value): (String, Value)| match value.as_u64() {
+        Some(number) => Ok((name, number)),
+        None => Err(format!("data.{LIMITS}.{name}: must be a whole number, not {value}")),
+    };
+    values.into_iter().map(number).collect()
+}
+
+/// The number of `data.max-removed-percent`.
+fn percent(text: &str) -> Result<Option<u8>, String> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    match text.parse() {
+        Ok(percent @ 0..=100) => Ok(Some(percent)),
+        _ => Err(format!("data.{MAX_REMOVED_PERCENT}: must be 0 to 100, not {text:?}")),
+    }
 }
 
 #[cfg(test)]
@@ -49,12 +88,20 @@ mod tests {
 
     #[test]
     fn one_component_and_what_is_set_for_it() {
-        let read = read(&["policy.wasm.zst"], &[("settings", " {\"a\": 1}\n"), ("fail-strategy", "random\n")]);
+        let data = [
+            ("settings", " {\"a\": 1}\n"),
+            ("fail-strategy", "random\n"),
+            ("limits", "fuel: 70\nmemory-bytes: 80\n"),
+            ("max-removed-percent", "100\n"),
+        ];
+        let read = read(&["policy.wasm.zst"], &data);
         let expected = Artifact {
             name: "mine".to_owned(),
             component: b"policy.wasm.zst".to_vec(),
             settings: "{\"a\": 1}".to_owned(),
             fail_strategy: "random".to_owned(),
+            limits: [("fuel".to_owned(), 70), ("memory-bytes".to_owned(), 80)].into(),
+            max_removed_percent: Some(100),
         };
         assert_eq!(read, Ok(expected));
     }
@@ -66,6 +113,9 @@ mod tests {
             (&["a.wasm", "b.wasm"], &[], "binaryData.b.wasm: a second component"),
             (&["policy.bin"], &[], "binaryData.policy.bin: "),
             (&["a.wasm"], &[("setings", "{}")], "data.setings: unknown"),
+            (&["a.wasm"], &[("limits", "much")], "data.limits: not an object"),
+            (&["a.wasm"], &[("limits", "{\"fuel\": -1}")], "data.limits.fuel: must be a whole number, not -1"),
+            (&["a.wasm"], &[("max-removed-percent", "101")], "data.max-removed-percent: must be 0 to 100"),
         ] {
             let told = read(binary, data).expect_err("a mistake");
             assert!(told.starts_with(expected), "{told}");
