@@ -24,6 +24,7 @@ fn main() {
         "bad-stack",
         "bad-trap",
         "bad-wasi-import",
+        "bad-wasi-probe",
         "bad-wrong-world",
     ];
     let out = out_dir();

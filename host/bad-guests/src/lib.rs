@@ -30,5 +30,7 @@ pub const STACK: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/bad-stack.was
 pub const TRAP: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/bad-trap.wasm"));
 /// Wants a clock.
 pub const WASI_IMPORT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/bad-wasi-import.wasm"));
+/// Tries everything WASI has, and tells what came of it.
+pub const WASI_PROBE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/bad-wasi-probe.wasm"));
 /// Exports something that is no policy.
 pub const WRONG_WORLD: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/bad-wrong-world.wasm"));

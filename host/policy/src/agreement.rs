@@ -52,7 +52,9 @@ fn part(service: &ObjectKey, name: &str, port: &PortKey, decision: &Decision) ->
     match ring.index {
         // A node may begin its round where it likes.
         IndexFunction::Random | IndexFunction::RoundRobin => {
-            hash.eat(ids.fold(0, |sum: u64, id| sum.wrapping_add((id + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29) ^ id)));
+            hash.eat(ids.fold(0, |sum: u64, id| {
+                sum.wrapping_add((id + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29) ^ id)
+            }));
         }
         IndexFunction::SourceHash | IndexFunction::FlowHash => ids.for_each(|id| hash.eat(id)),
     }

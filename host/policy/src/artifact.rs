@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io::{self, Read};
 
-use crate::LoadError;
+use crate::{LoadError, Wasi};
 
 /// A policy as ConfigMaps, directories and registries hold it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -22,6 +22,8 @@ pub struct Artifact {
     /// Percent of the endpoints it serves that it may take out of service at once; the node's setting counts when
     /// `None`. 100 lets it do as it likes.
     pub max_removed_percent: Option<u8>,
+    /// What it may import besides the contract.
+    pub wasi: Wasi,
 }
 
 /// First bytes of a gzip member (RFC 1952).

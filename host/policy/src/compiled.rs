@@ -3,6 +3,7 @@
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::thread;
 
 use sha2::{Digest as _, Sha256};
 use wasmtime::component::{Component, InstancePre};
@@ -15,6 +16,7 @@ use crate::catalog::is_built_in;
 use crate::host::HostState;
 use crate::limits::{FailureReason, Limits};
 use crate::subject::Subjects;
+use crate::wasi::{self, Wasi};
 
 /// SHA-256 of a component: what it is known by.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -98,7 +100,8 @@ pub enum LoadError {
     /// It wants WASI.
     #[error(
         "the component imports {import}: policies see no clock, files, network or randomness. Build it without \
-         WASI (Rust: target wasm32-unknown-unknown; componentize-py: --stub-wasi; jco: --disable all)"
+         WASI (Rust: target wasm32-unknown-unknown; componentize-py: --stub-wasi; jco: --disable all), or, where its \
+         language cannot (TinyGo, Go), set `wasi: inert` beside it: then WASI is there, and does nothing"
     )]
     ImportsWasi {
         /// The first such import.
@@ -177,6 +180,8 @@ pub struct Policy {
     pub(crate) limits: Arc<Limits>,
     /// Percent of its endpoints it may take out of service at once, where that is set for it.
     pub(crate) max_removed_percent: Option<u8>,
+    /// Its random numbers, if it may import WASI.
+    pub(crate) randomness: Option<Arc<[u8]>>,
     /// See [`Policy::version`].
     version: u64,
 }
@@ -196,7 +201,7 @@ impl Policy {
     pub fn load(engine: &Engine, name: &str, bytes: &[u8]) -> Result<Self, LoadError> {
         let limits = Arc::new(engine.limits.clone());
         let component = compile(engine, bytes, limits.component)?;
-        Self::link(engine, name, &component, Digest::of(bytes), limits)?.tried()
+        Self::link(engine, name, &component, Digest::of(bytes), limits, Wasi::Pure)?.tried()
     }
 
     /// Links a component. Nothing of it runs yet.
@@ -206,9 +211,12 @@ impl Policy {
         component: &Component,
         digest: Digest,
         limits: Arc<Limits>,
+        wasi: Wasi,
     ) -> Result<Self, LoadError> {
-        check_imports(engine, component)?;
-        let pre = engine.linker.instantiate_pre(component).map_err(|why| LoadError::Trial(format!("{why:#}")))?;
+        check_imports(engine, component, wasi)?;
+        let trial = |why: wasmtime::Error| LoadError::Trial(format!("{why:#}"));
+        let linker = engine.linker(wasi).map_err(trial)?;
+        let pre = linker.instantiate_pre(component).map_err(trial)?;
         let Some(contract) = Contract::of(&pre) else {
             return Err(LoadError::WrongWorld { exports: exports(engine, component) });
         };
@@ -223,6 +231,7 @@ impl Policy {
             fail_strategy: Arc::from(""),
             limits,
             max_removed_percent: None,
+            randomness: (wasi == Wasi::Inert).then(|| wasi::randomness(digest)),
             version: 0,
         };
         Ok(policy.versioned())
@@ -231,9 +240,26 @@ impl Policy {
     /// The same, once it was started and has said what it is.
     fn tried(mut self) -> Result<Self, LoadError> {
         // Records that differ from the contract's pass every check before this one.
-        self.alone()?.try_roles()?;
-        self.about = self.alone()?.describe().map_err(unfit("it cannot say what it is"))?.map(Arc::new);
+        let start = "it cannot be started";
+        self.apart(|| self.alone()?.try_roles()).map_err(unfit(start))??;
+        let about = || self.alone()?.describe().map_err(unfit("it cannot say what it is"));
+        let about = self.apart(about).map_err(unfit(start))??;
+        self.about = about.map(Arc::new);
         Ok(self)
+    }
+
+    /// Runs calls of it: here, or, where it may import WASI, on a thread of their own. wasmtime's WASI waits by a Tokio
+    /// runtime, which it must not do on a thread that belongs to one.
+    pub(crate) fn apart<T: Send>(&self, call: impl FnOnce() -> T + Send) -> Result<T, Problem> {
+        if self.randomness.is_none() {
+            return Ok(call());
+        }
+        thread::scope(|scope| {
+            let builder = thread::Builder::new().name("policy-wasi".to_owned());
+            let thread = builder.spawn_scoped(scope, call);
+            let thread = thread.map_err(|error| Problem::new(FailureReason::Instantiate, error.to_string()))?;
+            thread.join().map_err(|_| Problem::new(FailureReason::Trap, "what it asked of WASI broke down"))
+        })
     }
 
     /// An instance that is asked about no Service.
@@ -247,7 +273,8 @@ impl Policy {
     /// # Errors
     /// When it cannot be asked: it traps, or uses up what it may use.
     pub fn check(&self, settings: &str) -> Result<Vec<SettingProblem>, LoadError> {
-        self.alone()?.check(settings).map_err(unfit("it cannot check its settings"))
+        let step = "it cannot check its settings";
+        self.apart(|| self.alone()?.check(settings).map_err(unfit(step))).map_err(unfit(step))?
     }
 
     /// What it says of itself; `None` for one of contract 0.1.
@@ -273,7 +300,7 @@ impl Policy {
     /// # Errors
     /// See [`LoadError`].
     pub fn from_artifact(engine: &Engine, artifact: &Artifact, known: &[Arc<Self>]) -> Result<Self, LoadError> {
-        let Artifact { name, component, settings, fail_strategy, limits, max_removed_percent } = artifact;
+        let Artifact { name, component, settings, fail_strategy, limits, max_removed_percent, wasi } = artifact;
         if is_built_in(name) {
             return Err(LoadError::BuiltInName(name.clone()));
         }
@@ -287,10 +314,11 @@ impl Policy {
         let limits = engine.limits_with(limits)?;
         let bytes = artifact::unpack(component, limits.component)?;
         let digest = Digest::of(&bytes);
-        let linked = match known.iter().find(|policy| policy.digest == digest) {
-            Some(known) => Self::link(engine, name, known.pre.component(), digest, Arc::new(limits))?,
-            None => Self::link(engine, name, &compile(engine, &bytes, limits.component)?, digest, Arc::new(limits))?,
+        let compiled = match known.iter().find(|policy| policy.digest == digest) {
+            Some(known) => known.pre.component().clone(),
+            None => compile(engine, &bytes, limits.component)?,
         };
+        let linked = Self::link(engine, name, &compiled, digest, Arc::new(limits), *wasi)?;
         let loaded = linked.tried()?;
         let problems = loaded.check(settings.trim())?;
         if !problems.is_empty() {
@@ -321,6 +349,7 @@ impl Policy {
             hash.update(part.len().to_le_bytes());
             hash.update(part);
         }
+        hash.update([u8::from(self.randomness.is_some())]);
         Limits::FIELDS.iter().for_each(|field| hash.update(field.get(&self.limits).to_le_bytes()));
         self.version = Digest(hash.finalize().into()).short();
         self
@@ -383,9 +412,12 @@ fn compile(engine: &Engine, bytes: &[u8], limit: usize) -> Result<Component, Loa
 /// Interfaces of ours a policy may import, without version: the linker checks that.
 const OFFERED: [&str; 3] = ["weir:policy/log", "weir:policy/snapshot", "weir:policy/types"];
 
-fn check_imports(engine: &Engine, component: &Component) -> Result<(), LoadError> {
+fn check_imports(engine: &Engine, component: &Component, wasi: Wasi) -> Result<(), LoadError> {
     for (import, _) in component.component_type().imports(&engine.wasm) {
-        if import.starts_with("wasi:") {
+        if wasi == Wasi::Inert && wasi::offers(import) {
+            continue;
+        }
+        if wasi == Wasi::Pure && import.starts_with("wasi:") {
             return Err(LoadError::ImportsWasi { import: import.to_owned() });
         }
         let (interface, version) = import.split_once('@').unwrap_or((import, ""));

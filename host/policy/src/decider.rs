@@ -252,7 +252,9 @@ impl Decider {
                 Err(unknown) => (self.catalog.without_settings(), Some(unknown.to_string())),
             };
             let inputs = pair.inputs();
-            progress.quarantine.forget(*id, |key, version| self.asks(&pair, version) && ports.iter().any(|port| port.key == *key));
+            progress
+                .quarantine
+                .forget(*id, |key, version| self.asks(&pair, version) && ports.iter().any(|port| port.key == *key));
             if inputs.loads && !ports.is_empty() {
                 self.load_users.insert(*id);
             }
@@ -300,7 +302,11 @@ impl Decider {
         let overdrawn = budget.overdrawn(self.max_removed_percent, self.remembered.values().flatten());
         for Overdrawn { policy, before, problem } in overdrawn {
             let now = progress.now;
-            progress.quarantine.rest_as_a_whole(&policy, &problem, now).into_iter().for_each(|rest| progress.decisions.rests.push(rest));
+            progress
+                .quarantine
+                .rest_as_a_whole(&policy, &problem, now)
+                .into_iter()
+                .for_each(|rest| progress.decisions.rests.push(rest));
             for (last, input) in before {
                 let Some(service) = store.service(last.port.service) else { continue };
                 let role = if policy.plays(Role::TrafficPolicy) { Role::TrafficPolicy } else { Role::Balancer };
@@ -370,9 +376,7 @@ impl Decider {
                 let (cluster, input) = (subject.cluster, subject.input);
                 self.remember(Remembered { port: key, cluster, input, decision: decision.clone(), again });
                 progress.set(key, decision);
-            } else if let Some(decision) =
-                self.remembered(&key).and_then(|last| last_good(&last.decision, subject))
-            {
+            } else if let Some(decision) = self.remembered(&key).and_then(|last| last_good(&last.decision, subject)) {
                 progress.set(key, Arc::new(decision));
             } else {
                 helpless.push(at);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::num::NonZeroUsize;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use wasmtime::component::{HasSelf, Linker};
 use wasmtime::{Config, OptLevel};
@@ -13,6 +13,7 @@ use crate::clock::Clock;
 use crate::compiled::LoadError;
 use crate::host::HostState;
 use crate::limits::Limits;
+use crate::wasi::{self, Wasi};
 
 /// Bytes of stack a policy may use. One number for all: it is compiled into the engine, not into an instance.
 const STACK: usize = 512 << 10;
@@ -21,7 +22,9 @@ const STACK: usize = 512 << 10;
 #[derive(Clone)]
 pub struct Engine {
     pub(crate) wasm: wasmtime::Engine,
-    pub(crate) linker: Arc<Linker<HostState>>,
+    linker: Arc<Linker<HostState>>,
+    /// The same with inert WASI; made when the first policy asks for it.
+    with_wasi: Arc<OnceLock<Linker<HostState>>>,
     pub(crate) limits: Limits,
     /// The most any policy may be given.
     ceilings: Limits,
@@ -54,7 +57,24 @@ impl Engine {
             }
         })?;
         let ceilings = Limits::ceilings();
-        Ok(Self { wasm, linker: Arc::new(linker), limits, ceilings, clock: Arc::new(clock) })
+        let with_wasi = Arc::default();
+        Ok(Self { wasm, linker: Arc::new(linker), with_wasi, limits, ceilings, clock: Arc::new(clock) })
+    }
+
+    /// What a policy may import.
+    ///
+    /// # Errors
+    /// When WASI and the contract cannot be offered together: a slip of a programmer.
+    pub(crate) fn linker(&self, wasi: Wasi) -> wasmtime::Result<&Linker<HostState>> {
+        if wasi == Wasi::Pure {
+            return Ok(&self.linker);
+        }
+        if let Some(linker) = self.with_wasi.get() {
+            return Ok(linker);
+        }
+        let mut linker = (*self.linker).clone();
+        wasi::add_to_linker(&mut linker)?;
+        Ok(self.with_wasi.get_or_init(|| linker))
     }
 
     /// The same engine, with other bounds for what policies may be given in place of the engine's limits.

@@ -20,9 +20,11 @@ mod decider;
 mod engine;
 mod host;
 mod limits;
+mod log_budget;
 mod quarantine;
 mod slots;
 mod subject;
+mod wasi;
 
 pub use about::{About, Inputs, SettingProblem};
 pub use agreement::DecisionsDigest;
@@ -33,3 +35,4 @@ pub use decider::{Attempt, Decider, Decisions, Failure, Refused, Stats};
 pub use engine::Engine;
 pub use limits::{FailureReason, LimitField, Limits};
 pub use quarantine::Resting;
+pub use wasi::Wasi;

@@ -173,13 +173,20 @@ impl Quarantine {
     }
 
     /// `policy` was not asked about a port: it rests.
-    pub(crate) fn denied(&mut self, port: PortKey, role: Role, policy: &Policy, input: u64, problem: &Problem, now: Instant) {
+    pub(crate) fn denied(
+        &mut self,
+        port: PortKey,
+        role: Role,
+        policy: &Policy,
+        input: u64,
+        problem: &Problem,
+        now: Instant,
+    ) {
         self.rest(place(port, role, policy), policy, input, problem, now);
     }
 
     fn rest(&mut self, place: Place, policy: &Policy, input: u64, problem: &Problem, now: Instant) -> &mut Rest {
-        let fresh =
-            || Rest { policy: policy.name.clone(), input, failures: 0, until: now, problem: problem.clone() };
+        let fresh = || Rest { policy: policy.name.clone(), input, failures: 0, until: now, problem: problem.clone() };
         self.ports.entry(place).or_insert_with(fresh)
     }
 
@@ -247,7 +254,9 @@ impl Quarantine {
     }
 
     fn of_service(&self, service: ServiceId) -> impl Iterator<Item = (&Place, &Rest)> {
-        self.ports.range((PortKey::first_of(service), 0, 0)..).take_while(move |((port, ..), _)| port.service == service)
+        self.ports
+            .range((PortKey::first_of(service), 0, 0)..)
+            .take_while(move |((port, ..), _)| port.service == service)
     }
 
     /// When a port of that Service is to be asked about again.
@@ -276,8 +285,11 @@ impl Quarantine {
         if self.ports.is_empty() {
             return;
         }
-        let gone: Vec<Place> =
-            self.of_service(service).map(|(place, _)| *place).filter(|(port, _, version)| !stays(port, *version)).collect();
+        let gone: Vec<Place> = self
+            .of_service(service)
+            .map(|(place, _)| *place)
+            .filter(|(port, _, version)| !stays(port, *version))
+            .collect();
         gone.iter().for_each(|place| drop(self.ports.remove(place)));
     }
 

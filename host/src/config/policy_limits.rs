@@ -82,7 +82,11 @@ impl LimitSettings {
             let most = Limits::FIELDS.iter().find(|known| known.name == name).zip(ceilings);
             let most = most.map_or(u64::MAX, |(known, ceilings)| known.get(ceilings));
             if value == 0 || value > most {
-                let most = if most == u64::MAX { "more than 0".to_owned() } else { format!("1 to {most} (policies.maxLimits)") };
+                let most = if most == u64::MAX {
+                    "more than 0".to_owned()
+                } else {
+                    format!("1 to {most} (policies.maxLimits)")
+                };
                 return Err(format!("{field}: must be {most}, not {value}"));
             }
         }

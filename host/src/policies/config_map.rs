@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::Value;
-use weir_policy::Artifact;
+use weir_policy::{Artifact, Wasi};
 
 /// Key of the default settings (JSON).
 const SETTINGS: &str = "settings";
@@ -13,11 +13,14 @@ const FAIL_STRATEGY: &str = "fail-strategy";
 const LIMITS: &str = "limits";
 /// Key of the percentage of its endpoints it may take out of service at once.
 const MAX_REMOVED_PERCENT: &str = "max-removed-percent";
+/// Key of what it may import besides the contract.
+const WASI: &str = "wasi";
 /// Every key of `data`.
-const KEYS: [&str; 4] = [SETTINGS, FAIL_STRATEGY, LIMITS, MAX_REMOVED_PERCENT];
+const KEYS: [&str; 5] = [SETTINGS, FAIL_STRATEGY, LIMITS, MAX_REMOVED_PERCENT, WASI];
 
 /// The policy `name` out of what a ConfigMap holds under `binaryData` and `data`: one component, under any name that
-/// ends in `.wasm`, `.wasm.gz` or `.wasm.zst`, its default `settings`, its `fail-strategy`, its own `limits` and its `max-removed-percent`.
+/// ends in `.wasm`, `.wasm.gz` or `.wasm.zst`, its default `settings`, its `fail-strategy`, its own `limits`, its
+/// `max-removed-percent`, and what it may have of `wasi`.
 ///
 /// # Errors
 /// What is missing or makes no sense, with the field.
@@ -48,6 +51,11 @@ pub fn artifact(
         fail_strategy: text(FAIL_STRATEGY),
         limits: limits(&text(LIMITS))?,
         max_removed_percent: percent(&text(MAX_REMOVED_PERCENT))?,
+        wasi: match &*text(WASI) {
+            "" | "none" => Wasi::Pure,
+            "inert" => Wasi::Inert,
+            other => return Err(format!("data.{WASI}: must be none or inert, not {other:?}")),
+        },
     })
 }
 
@@ -93,6 +101,7 @@ mod tests {
             ("fail-strategy", "random\n"),
             ("limits", "fuel: 70\nmemory-bytes: 80\n"),
             ("max-removed-percent", "100\n"),
+            ("wasi", "inert\n"),
         ];
         let read = read(&["policy.wasm.zst"], &data);
         let expected = Artifact {
@@ -102,6 +111,7 @@ mod tests {
             fail_strategy: "random".to_owned(),
             limits: [("fuel".to_owned(), 70), ("memory-bytes".to_owned(), 80)].into(),
             max_removed_percent: Some(100),
+            wasi: Wasi::Inert,
         };
         assert_eq!(read, Ok(expected));
     }
@@ -115,6 +125,7 @@ mod tests {
             (&["a.wasm"], &[("setings", "{}")], "data.setings: unknown"),
             (&["a.wasm"], &[("limits", "much")], "data.limits: not an object"),
             (&["a.wasm"], &[("limits", "{\"fuel\": -1}")], "data.limits.fuel: must be a whole number, not -1"),
+            (&["a.wasm"], &[("wasi", "yes")], "data.wasi: must be none or inert"),
             (&["a.wasm"], &[("max-removed-percent", "101")], "data.max-removed-percent: must be 0 to 100"),
         ] {
             let told = read(binary, data).expect_err("a mistake");

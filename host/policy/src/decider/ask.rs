@@ -77,11 +77,11 @@ struct Miss {
 
 /// Runs `call` for all that may be asked together; if that fails, again one by one, each in an instance of its own, so
 /// that only what is at fault has no answer. The answers are in the order of the queue.
-fn run<'p, A>(
+fn run<'p, A: Send>(
     policy: &'p Policy,
     queue: &Queue,
-    start: impl Fn() -> Result<Instance<'p>, Problem>,
-    call: impl Fn(&mut Instance<'p>, Range<usize>) -> Result<Vec<A>, Problem>,
+    start: impl Fn() -> Result<Instance<'p>, Problem> + Sync,
+    call: impl Fn(&mut Instance<'p>, Range<usize>) -> Result<Vec<A>, Problem> + Sync,
     progress: &mut Progress,
 ) -> Vec<Result<A, Miss>> {
     let now = progress.now;
@@ -89,7 +89,8 @@ fn run<'p, A>(
     let stats = decisions.stats.entry(policy.name.clone()).or_default();
     let mut once = |range: Range<usize>, quarantine: &mut Quarantine| {
         let began = Instant::now();
-        let answer = start().and_then(|mut instance| {
+        let answer = policy.apart(|| {
+            let mut instance = start()?;
             let answer = call(&mut instance, range.clone());
             stats.calls += 1;
             stats.asked += range.len() as u64;
@@ -97,6 +98,7 @@ fn run<'p, A>(
             stats.time += instance.cost.time;
             answer
         });
+        let answer = answer.and_then(|answer| answer);
         let answer = match answer {
             Ok(given) if given.len() != range.len() => {
                 let message = format!("it gave {} answers to {} questions", given.len(), range.len());
@@ -223,10 +225,8 @@ pub(super) fn traffic<'a>(
             progress,
         );
         for (at, answer) in answers.into_iter().enumerate() {
-            let checked = answer.and_then(|answer| {
-                answer::eligible(subject(at), number(asked[members[at]]), answer)
-                    .map_err(invalid)
-            });
+            let checked = answer
+                .and_then(|answer| answer::eligible(subject(at), number(asked[members[at]]), answer).map_err(invalid));
             match checked {
                 Ok(answer) => {
                     progress.quarantine.did_well(subject(at).port.key, Role::TrafficPolicy, policy);
@@ -378,9 +378,7 @@ pub(super) fn rings<'a>(
             progress,
         );
         for (at, answer) in answers.into_iter().enumerate() {
-            let checked = answer.and_then(|answer| {
-                answer::spread(id(at), list(at), answer).map_err(invalid)
-            });
+            let checked = answer.and_then(|answer| answer::spread(id(at), list(at), answer).map_err(invalid));
             let (place, which) = wanted[members[at]];
             match checked {
                 Ok(ring) => {

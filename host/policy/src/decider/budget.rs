@@ -75,9 +75,8 @@ pub(super) fn note(
     after: &Decision,
 ) {
     let pair = &subject.pair;
-    let counts = |policy: &Arc<Policy>| {
-        !is_built_in(&policy.name) && (decided(&before.decision, policy) || !subject.chosen)
-    };
+    let counts =
+        |policy: &Arc<Policy>| !is_built_in(&policy.name) && (decided(&before.decision, policy) || !subject.chosen);
     // Equal input means equal endpoints in equal order, but for a last good answer, which keeps those of its time.
     let same = before.cluster == subject.cluster && before.decision.backends.len() == after.backends.len();
     if !same || !(counts(&pair.traffic) || counts(&pair.balancer)) {
@@ -110,7 +109,11 @@ pub(super) fn note(
 impl Budget {
     /// The policies that take away more than `percent` of what they serve, or than what is set for them. `others`
     /// are all remembered decisions.
-    pub(super) fn overdrawn<'a>(self, percent: u8, others: impl Iterator<Item = &'a Remembered> + Clone) -> Vec<Overdrawn> {
+    pub(super) fn overdrawn<'a>(
+        self,
+        percent: u8,
+        others: impl Iterator<Item = &'a Remembered> + Clone,
+    ) -> Vec<Overdrawn> {
         let judge = |taken: Taken| {
             let percent = u64::from(taken.policy.max_removed_percent.unwrap_or(percent));
             if taken.lost <= FLOOR || taken.lost * 100 <= percent * taken.served {

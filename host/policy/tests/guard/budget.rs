@@ -2,17 +2,24 @@
 
 use std::time::{Duration, Instant};
 
-use super::support::Node;
 use weir_bad_guests as guests;
 use weir_model::{Conditions, Origin};
 use weir_policy::{Artifact, BUILT_IN, Decisions, Limits};
+
+use super::support::Node;
 
 fn built_in(name: &str) -> Vec<u8> {
     BUILT_IN.iter().find(|(built_in, _)| *built_in == name).expect("built in").1.to_vec()
 }
 
 fn artifact(component: Vec<u8>, settings: &str, max_removed_percent: Option<u8>) -> Artifact {
-    Artifact { name: "mine".to_owned(), component, settings: settings.to_owned(), max_removed_percent, ..Artifact::default() }
+    Artifact {
+        name: "mine".to_owned(),
+        component,
+        settings: settings.to_owned(),
+        max_removed_percent,
+        ..Artifact::default()
+    }
 }
 
 /// Weights by address that leave the first of `of` endpoints.

@@ -2,5 +2,8 @@
 #![allow(clippy::expect_used, reason = "tests panic")]
 
 mod budget;
+mod damaged;
+mod limits;
 mod quarantine;
 mod support;
+mod wasi;

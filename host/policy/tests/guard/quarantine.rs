@@ -1,12 +1,12 @@
 //! Policies that fail are left alone for a while, and one that fails for good costs a node next to nothing.
 
-
 use std::time::{Duration, Instant};
 
-use super::support::Node;
 use weir_bad_guests as guests;
 use weir_model::Origin;
 use weir_policy::{Attempt, FailureReason, Limits};
+
+use super::support::Node;
 
 fn seconds(count: u64) -> Duration {
     Duration::from_secs(count)

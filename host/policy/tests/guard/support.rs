@@ -17,13 +17,17 @@ pub(crate) struct Node {
 
 impl Node {
     pub(crate) fn new(limits: Limits, policies: &[(&str, &[u8])]) -> Self {
-        let engine = Engine::new(limits).expect("an engine");
-        let mut catalog = Catalog::new(&engine, "kubernetes", "random").expect("the built-in policies");
+        Self::of(&Engine::new(limits).expect("an engine"), policies)
+    }
+
+    /// The same with an engine that is there already.
+    pub(crate) fn of(engine: &Engine, policies: &[(&str, &[u8])]) -> Self {
+        let mut catalog = Catalog::new(engine, "kubernetes", "random").expect("the built-in policies");
         for (name, component) in policies {
             catalog.add(name, component).unwrap_or_else(|error| panic!("{name}: {error}"));
         }
         let node = NodeIdentity { name: "here".to_owned(), zone: String::new() };
-        Self { engine, store: Store::new(node), decider: Decider::new(catalog) }
+        Self { engine: engine.clone(), store: Store::new(node), decider: Decider::new(catalog) }
     }
 
     /// A Service with ready endpoints 10.244.0.x.
