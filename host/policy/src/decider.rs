@@ -2,7 +2,9 @@
 
 mod ask;
 mod budget;
+mod decisions;
 mod reload;
+mod run;
 mod stand_in;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -10,9 +12,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use weir_model::{Decision, Loads, Names, NoLoads, ObjectKey, Origin, Port, PortKey, ServiceId, Store};
+use weir_model::{Decision, Loads, Names, NoLoads, ObjectKey, Origin, Port, PortKey, ServiceId, ServicePort, Store};
 
 use self::budget::{Budget, Overdrawn};
+pub use self::decisions::{Attempt, Decisions, Failure, Stats};
 pub use self::reload::Refused;
 use self::stand_in::{again, assemble, last_good, last_resort};
 use crate::again::{Ages, Present, Schedule};
@@ -54,60 +57,6 @@ struct Remembered {
     decision: Arc<Decision>,
     /// Seconds until they want another look; 0 for never.
     again: u32,
-}
-
-/// The answers of one sync.
-#[derive(Debug, Default)]
-pub struct Decisions {
-    /// One decision for every port of the Services asked about, in ascending order.
-    pub ports: Vec<(PortKey, Arc<Decision>)>,
-    /// What went wrong on the way; each of these ports has a decision all the same.
-    pub failures: Vec<Failure>,
-    /// Policies that rest as a whole from now on: they wasted too much, or would have taken too much away.
-    pub rests: Vec<Resting>,
-    /// What it cost, policy by policy.
-    pub stats: BTreeMap<Arc<str>, Stats>,
-}
-
-/// A policy gave no answer for a port.
-#[derive(Clone, Debug)]
-pub struct Failure {
-    /// The Service.
-    pub service: Arc<ObjectKey>,
-    /// Name of the port; its number when it has none.
-    pub port: String,
-    /// The policy.
-    pub policy: Arc<str>,
-    /// Why, in one stable word.
-    pub reason: FailureReason,
-    /// Why, in a sentence.
-    pub message: String,
-    /// Whether it was asked, and whether that is news.
-    pub attempt: Attempt,
-}
-
-/// How a policy came to give no answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Attempt {
-    /// It was asked, and failed in a way it did not fail for this port the last time.
-    First,
-    /// It was asked again, and failed again.
-    Repeated,
-    /// It was not asked, because it failed before.
-    None,
-}
-
-/// What a policy did in one sync.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Stats {
-    /// Calls, the failed ones included.
-    pub calls: u64,
-    /// Ports or rings it was asked about.
-    pub asked: u64,
-    /// Fuel it used.
-    pub fuel: u64,
-    /// Time it took.
-    pub time: Duration,
 }
 
 impl fmt::Debug for Decider {
@@ -311,10 +260,12 @@ impl Decider {
                 let Some(service) = store.service(last.port.service) else { continue };
                 let role = if policy.plays(Role::TrafficPolicy) { Role::TrafficPolicy } else { Role::Balancer };
                 progress.quarantine.denied(last.port, role, &policy, input, &problem, now);
+                let is_it = |port: &&ServicePort| (port.name, port.protocol) == (last.port.name, last.port.protocol);
+                let number = service.ports.iter().find(is_it).map_or(0, |port| port.port);
                 let name = store.names().get(last.port.name);
                 progress.fail(Failure {
                     service: service.key.clone(),
-                    port: if name.is_empty() { last.port.protocol.to_string() } else { name.to_owned() },
+                    port: if name.is_empty() { number.to_string() } else { name.to_owned() },
                     policy: policy.name.clone(),
                     reason: problem.reason,
                     message: problem.message.clone(),
