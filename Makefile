@@ -10,7 +10,7 @@ TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 TEST_LOG := $(TARGET_DIR)/test.log
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-tests build demo test conformance conformance-kernel bench lint fmt clean
+.PHONY: help setup setup-tests build demo test conformance conformance-kernel bench soak lint fmt clean
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
@@ -43,6 +43,9 @@ conformance-kernel: setup ## the same cases as real packets through network name
 
 bench: setup ## the criterion benches, optimised
 	$(CARGO) bench --package weir-benches
+
+soak: setup ## a thousand reloads of a policy, which must leave the memory flat
+	WEIR_RELOADS=$(or $(RELOADS),1000) $(CARGO) test --package weir --test reloads -- --nocapture
 
 lint: setup ## formatting and clippy, warnings are errors
 	$(CARGO) fmt --all --check

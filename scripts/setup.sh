@@ -93,6 +93,7 @@ if [ "${1-}" = tests ]; then
     missing=
     has nginx || needs nginx-light
     has dnsmasq || needs dnsmasq-base
+    has docker-registry || needs docker-registry
     has openssl || needs openssl
     has curl || needs curl
     if [ -n "$missing" ]; then

@@ -24,6 +24,7 @@ fn main() {
         "weighted",
         "weighted-least-connections",
         "zone-aware",
+        "zone-aware-by-load",
     ];
     if let Err(error) = build(&guests, &packages, &scratch(&out), &out) {
         eprintln!("{error}");

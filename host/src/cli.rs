@@ -1,6 +1,7 @@
 //! The command line.
 
 mod flags;
+pub(crate) mod policy;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -12,8 +13,10 @@ use tracing::warn;
 use weir_model::Protocol;
 
 use crate::cli::flags::ProxyFlags;
+use crate::cli::policy::PolicyArgs;
 use crate::commands;
 use crate::config::{self, Config, Loaded, LogFormat, Logging};
+use crate::policies::compiler::compile;
 use crate::telemetry;
 
 /// A Kubernetes service proxy on nftables, with load-balancing policies in WebAssembly.
@@ -48,6 +51,11 @@ enum Command {
     Cleanup,
     /// Checks configuration files, and prints what they come to.
     CheckConfig(CheckConfigArgs),
+    /// Compiles the component on standard input into a directory, within bounds. The daemon starts it for itself.
+    #[command(hide = true)]
+    CompilePolicy(CompilePolicyArgs),
+    /// The workshop for policies: write, check, test, measure and compare them without a cluster.
+    Policy(PolicyArgs),
 }
 
 /// Where the Services come from, and which node this is.
@@ -127,6 +135,20 @@ pub(crate) struct CheckConfigArgs {
     pub(crate) proxy: ProxyFlags,
 }
 
+/// `weir compile-policy`.
+#[derive(Args, Debug)]
+struct CompilePolicyArgs {
+    /// Directory of compiled policies.
+    #[arg(long, value_name = "DIR")]
+    cache: PathBuf,
+    /// Most bytes of address space.
+    #[arg(long, value_name = "BYTES")]
+    memory: u64,
+    /// Most seconds of processor time.
+    #[arg(long, value_name = "N")]
+    seconds: u64,
+}
+
 /// `weir demo`.
 #[derive(Args, Debug)]
 pub(crate) struct DemoArgs {
@@ -171,6 +193,7 @@ pub(crate) struct ExplainArgs {
 pub(crate) enum OutputFormat {
     /// For people.
     #[default]
+    #[value(alias = "table")]
     Text,
     /// For programs.
     Json,
@@ -217,7 +240,11 @@ impl Cli {
             Command::Run(args) => Some(&args.node),
             Command::Render(args) => Some(&args.node),
             Command::Explain(args) => Some(&args.node),
-            Command::Demo(_) | Command::Cleanup | Command::CheckConfig(_) => None,
+            Command::Demo(_)
+            | Command::Cleanup
+            | Command::CheckConfig(_)
+            | Command::Policy(_)
+            | Command::CompilePolicy(_) => None,
         };
         let Loaded { config, notes } = node.map(NodeArgs::load).transpose()?.unwrap_or_default();
         let Logging { format, level } = &config.logging;
@@ -232,6 +259,10 @@ impl Cli {
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
+    // It speaks to the daemon that started it, and to nobody else.
+    if let Command::CompilePolicy(CompilePolicyArgs { cache, memory, seconds }) = &cli.command {
+        return compile(cache, *memory, *seconds);
+    }
     // One-shot commands answer on standard output; their log is for what went wrong.
     let done = cli.start().and_then(|config| match cli.command {
         Command::Run(args) => commands::run::run(&args, config),
@@ -240,6 +271,8 @@ pub fn main() -> ExitCode {
         Command::Demo(args) => commands::demo::run(&args),
         Command::Cleanup => commands::cleanup::run(),
         Command::CheckConfig(args) => commands::check_config::run(&args),
+        Command::CompilePolicy(_) => Ok(()),
+        Command::Policy(args) => commands::policy::run(&args.command),
     });
     match done {
         Ok(()) => ExitCode::SUCCESS,

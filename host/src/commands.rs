@@ -5,6 +5,7 @@ pub(crate) mod cleanup;
 pub(crate) mod demo;
 pub(crate) mod explain;
 pub(crate) mod init;
+pub(crate) mod policy;
 pub(crate) mod render;
 pub(crate) mod run;
 
@@ -15,34 +16,45 @@ use anyhow::Context;
 use tracing::warn;
 use weir_model::Store;
 use weir_nft::{Dataplane, Installed};
-use weir_policy::{Catalog, Decider, Engine, Policy};
+use weir_policy::{Catalog, CodeCache, Decider, Engine, Policy};
 use weir_source::{Loaded, Manifests, Problem, Selection};
 
 use crate::config::{Config, DefaultPolicies};
 use crate::node;
 use crate::pipeline::Pipeline;
-use crate::policies::{Delivery, directory};
+use crate::policies::{Delivery, Offer, directory};
 
-/// The engine with the limits of `config`.
-fn engine(config: &Config) -> std::io::Result<Engine> {
-    Ok(Engine::new(config.policies.limits())?.with_ceilings(config.policies.ceilings()))
+/// The engine with the limits of `config`, which finds in `cache` what was compiled before.
+fn engine(config: &Config, cache: Option<&CodeCache>) -> std::io::Result<Engine> {
+    Ok(Engine::with_cache(config.policies.limits(), cache)?.with_ceilings(config.policies.ceilings()))
 }
 
 /// The built-in policies and those in `directory`. What is no policy there is logged and left out.
 fn catalog(config: &Config, directory: Option<&Path>) -> anyhow::Result<Catalog> {
-    let engine = engine(config)?;
+    let engine = engine(config, None)?;
     let DefaultPolicies { traffic, balancer, .. } = &config.policies;
-    let Some(directory) = directory else { return Ok(Catalog::new(&engine, traffic, balancer)?) };
+    let Some(directory) = directory.filter(|_| config.policies.enabled) else {
+        return Ok(Catalog::new(&engine, traffic, balancer)?);
+    };
     let mut catalog = Catalog::awaiting(&engine, traffic, balancer)?;
     let found = directory::read(directory).with_context(|| format!("policies in {}", directory.display()))?;
+    let off = found.iter().any(|delivery| matches!(delivery, Delivery::Switch(true)));
+    let node = node::identity(config).name;
     for delivery in found {
         let (name, loaded) = match delivery {
-            Delivery::Set(artifact) => {
+            Delivery::Set(Offer { artifact, rollout, .. }) if off || rollout.off => {
+                catalog.switch_off(&artifact.name);
+                continue;
+            }
+            Delivery::Set(Offer { mut artifact, canary, rollout }) => {
+                if let Some(canary) = canary.filter(|_| rollout.takes_canary(&node, &artifact.name)) {
+                    artifact.component = canary;
+                }
                 let loaded = Policy::from_artifact(&engine, &artifact, &[]).map_err(|why| why.to_string());
                 (artifact.name, loaded)
             }
             Delivery::Bad { name, why } => (name, Err(why)),
-            Delivery::Gone(_) | Delivery::Listed => continue,
+            Delivery::Gone(_) | Delivery::Switch(_) | Delivery::Listed => continue,
         };
         match loaded {
             Ok(policy) => catalog.set(policy),

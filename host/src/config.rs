@@ -5,10 +5,12 @@ mod bind_address;
 mod kube_proxy;
 mod layer;
 mod mode;
+mod oci;
 mod policy_limits;
 mod read;
 mod span;
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 
 use clap::ValueEnum;
@@ -19,6 +21,7 @@ use weir_policy::Limits;
 
 pub use self::bind_address::BindAddress;
 pub use self::layer::Layer;
+pub use self::oci::OciPolicy;
 pub use self::policy_limits::LimitSettings;
 pub use self::read::{ConfigError, Flags, Loaded, read};
 pub use self::span::Span;
@@ -68,6 +71,8 @@ pub struct Config {
     pub masquerade_bit: u8,
     /// The policies of Services that name none.
     pub policies: DefaultPolicies,
+    /// What is kept of calls to policies that failed.
+    pub policy_records: PolicyRecords,
     /// What becomes of flows whose endpoint is gone, and how the kernel tracks flows.
     pub conntrack: ConntrackSettings,
     /// Addresses this node is known by, at most one a family. Where there is none, its Node object tells, else its
@@ -94,6 +99,16 @@ pub struct Config {
     pub oom_score_adj: Option<i32>,
     /// The log.
     pub logging: Logging,
+}
+
+/// What is kept of calls to policies that failed, for `weir policy run --replay`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct PolicyRecords {
+    /// Where records go, a file each; when empty, none are kept.
+    pub directory: String,
+    /// Most files that are kept; the oldest go first.
+    pub most: u32,
 }
 
 /// How flows are treated whose endpoint is gone; and, for `weir run --init-only`, the kernel's limits and times for
@@ -163,7 +178,8 @@ pub fn level(verbosity: u32) -> &'static str {
     }
 }
 
-/// The policies that serve where a Service asks for none, and what every policy may do.
+/// The policies that serve where a Service asks for none, those that come from registries, and how those from outside are
+/// treated.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct DefaultPolicies {
@@ -178,6 +194,17 @@ pub struct DefaultPolicies {
     /// Percent of the endpoints it serves that the answers of one policy may take out of service in one sync, 0 to 100;
     /// a handful may always go. 100 lets policies do as they like.
     pub max_removed_percent: u8,
+    /// Whether policies from outside of the binary are used. If not, none is even compiled, and the built-in ones
+    /// decide where a Service or this node asks for such a one.
+    pub enabled: bool,
+    /// Absolute path of a directory for compiled policies, which only the daemon may be able to write to; when empty,
+    /// they are compiled again at each start.
+    pub cache_directory: String,
+    /// Policies that come from OCI registries.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub oci: Vec<OciPolicy>,
+    /// Where good copies of those are kept, so that a start needs no registry; when empty, none are.
+    pub oci_directory: String,
 }
 
 impl DefaultPolicies {
@@ -256,6 +283,7 @@ impl Default for Config {
             masquerade_all: false,
             masquerade_bit: 14,
             policies: DefaultPolicies::default(),
+            policy_records: PolicyRecords::default(),
             conntrack: ConntrackSettings::default(),
             node_ips: Vec::new(),
             healthz_bind_address: BindAddress::of(Ipv4Addr::UNSPECIFIED.into()),
@@ -268,6 +296,12 @@ impl Default for Config {
             oom_score_adj: None,
             logging: Logging::default(),
         }
+    }
+}
+
+impl Default for PolicyRecords {
+    fn default() -> Self {
+        Self { directory: String::new(), most: 200 }
     }
 }
 
@@ -300,12 +334,18 @@ impl Default for Logging {
 
 impl Default for DefaultPolicies {
     fn default() -> Self {
+        let [traffic, balancer] = ["kubernetes", "random"].map(str::to_owned);
+        let [cache_directory, oci_directory] = [String::new(), String::new()];
         Self {
-            traffic: "kubernetes".to_owned(),
-            balancer: "random".to_owned(),
+            traffic,
+            balancer,
             limits: LimitSettings::default(),
             max_limits: LimitSettings::default(),
             max_removed_percent: 50,
+            enabled: true,
+            cache_directory,
+            oci: Vec::new(),
+            oci_directory,
         }
     }
 }
@@ -335,8 +375,19 @@ impl Config {
         if *max_removed_percent > 100 {
             return Err(("policies.maxRemovedPercent", format!("must be 0 to 100, not {max_removed_percent}")));
         }
+        let cache = &self.policies.cache_directory;
+        if !cache.is_empty() && !cache.starts_with('/') {
+            return Err(("policies.cacheDirectory", format!("must be an absolute path, not {cache:?}")));
+        }
         if self.sync_period == Span::default() {
             return Err(("syncPeriod", "must be more than 0".to_owned()));
+        }
+        let mut names = BTreeSet::new();
+        for policy in &self.policies.oci {
+            policy.check().map_err(|why| ("policies.oci", why))?;
+            if !names.insert(&policy.name) {
+                return Err(("policies.oci", format!("there are two called {}", policy.name)));
+            }
         }
         for entry in &self.node_port_addresses {
             let word = [node_port_word::PRIMARY, node_port_word::ALL, node_port_word::LOCALHOST].contains(&&**entry);

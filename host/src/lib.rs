@@ -14,6 +14,7 @@ pub mod node;
 pub mod notices;
 pub mod pipeline;
 pub mod policies;
+pub mod records;
 pub mod runner;
 pub mod serve;
 pub mod telemetry;

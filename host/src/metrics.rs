@@ -7,6 +7,7 @@ mod data_age;
 mod guard;
 mod inventory;
 mod kube_proxy;
+mod rollout;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64};
@@ -30,6 +31,7 @@ use self::guard::Guard;
 pub use self::inventory::Inventory;
 use self::inventory::InventoryGauges;
 use self::kube_proxy::KubeProxyMetrics;
+use self::rollout::Rollouts;
 use crate::follow::conntrack::Counters;
 use crate::pipeline::{Outcome, Pipeline, SyncError};
 
@@ -85,6 +87,7 @@ pub struct Metrics {
     policy_fallbacks: Counters1,
     policy_versions: Counters1,
     guard: Guard,
+    rollouts: Rollouts,
     rejections: Counter,
     quarantined: Gauge<i64, AtomicI64>,
     operations: Counter,
@@ -194,6 +197,7 @@ impl Metrics {
             policy_fallbacks: counters(r, "policy_fallbacks", "Ports decided by something else, by what stood in"),
             policy_versions: counters(r, "policy_versions", "Versions of policies that were taken or refused"),
             guard: Guard::register(r),
+            rollouts: Rollouts::register(r),
             rejections: register(
                 r,
                 "address_rejections",

@@ -37,9 +37,32 @@ impl Notices {
         self.tell(Subject::Node(node.to_owned()), false, "Starting", || "Weir programs this node".to_owned());
     }
 
-    /// A policy decides from now on.
-    pub fn policy_loaded(&self, name: &str, digest: &str) {
-        self.tell(self.policy(name), false, "PolicyLoaded", || format!("component {digest} decides from now on"));
+    /// A version of a policy decides from now on: the `stable`, `canary` or `pinned` one. `before` is the digest of
+    /// the version before it.
+    pub fn policy_loaded(&self, name: &str, digest: &str, track: &str, before: Option<&str>) {
+        self.tell(self.policy(name), false, "PolicyLoaded", || {
+            let before = before.map(|before| format!("; before it: {before}")).unwrap_or_default();
+            format!("component {digest} ({track}) decides from now on{before}")
+        });
+    }
+
+    /// A policy rests.
+    pub fn policy_off(&self, name: &str) {
+        self.tell(self.policy(name), false, "PolicyOff", || "switched off; the node's defaults decide".to_owned());
+    }
+
+    /// The canary of a policy failed too often on this node.
+    pub fn canary_halted(&self, name: &str, why: &str) {
+        self.tell(self.policy(name), true, "CanaryHalted", || format!("back to the stable version: {why}"));
+    }
+
+    /// Every policy from outside was switched off, or on again.
+    pub fn policies_switched(&self, off: bool) {
+        let reason = if off { "PoliciesOff" } else { "PoliciesOn" };
+        let subject = self.policy(crate::policies::SWITCH);
+        self.tell(subject, off, reason, || {
+            if off { "the built-in policies decide" } else { "policies decide again" }.to_owned()
+        });
     }
 
     /// A policy, or a new version of one, is not used.

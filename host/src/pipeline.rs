@@ -5,10 +5,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
-use weir_model::{Decision, Event, Family, Loads, Origin, PortKey, ServiceId, Store, Trigger};
+use weir_model::{Decision, Event, Family, Loads, ObjectKey, Origin, PortKey, ServiceId, Store, Trigger};
 use weir_nft::{CommitError, Dataplane, DumpError, Installed, Op, Ruleset, Staged, Transaction, diff};
 use weir_plan::{Claims, NodeFacts, PortPlan, Rejection};
-use weir_policy::{Attempt, Decider, Decisions, DecisionsDigest, Failure, Policy, Refused, Resting, Stats};
+use weir_policy::{
+    Attempt, Decider, Decisions, DecisionsDigest, Failure, Policy, Record, Recorder, Refused, Resting, Stats,
+};
 
 use crate::follow::Synced;
 
@@ -165,6 +167,27 @@ impl<D: Dataplane> Pipeline<D> {
         let count = users.len();
         self.pending.extend(users);
         count
+    }
+
+    /// Lets the policy of that name rest, whether it is there or not: the Services that ask for it get the node's
+    /// defaults with the next [`Pipeline::sync`], and nobody is told that it is missing. Returns how many they are.
+    pub fn switch_policy_off(&mut self, name: &str) -> usize {
+        let users = self.decider.switch_off(&self.store, name);
+        let count = users.len();
+        self.pending.extend(users);
+        count
+    }
+
+    /// From now on whoever wants to know gets a record of every call to a policy that fails.
+    pub fn set_recorder(&mut self, recorder: Arc<dyn Recorder>) {
+        self.decider.set_recorder(recorder);
+    }
+
+    /// Asks the policies about all ports of a Service anew, and returns what was asked and answered; nothing if there
+    /// is no such Service.
+    pub fn records(&mut self, service: &ObjectKey) -> Vec<Record> {
+        let id = self.store.find(service);
+        self.decider.records(&self.store, id.as_slice())
     }
 
     /// From now on policies that ask for the load of endpoints get it from there.
@@ -407,6 +430,7 @@ impl News {
             sum.asked += stats.asked;
             sum.fuel += stats.fuel;
             sum.time += stats.time;
+            sum.memory = sum.memory.max(stats.memory);
         }
         for (_, decision) in &decisions.ports {
             let stand_in = match decision.origin {

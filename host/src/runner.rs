@@ -134,8 +134,9 @@ impl Runner {
                     self.metrics.synced(pipeline, &outcome, start.elapsed());
                     let synced = pipeline.synced(&outcome);
                     self.followers.iter_mut().for_each(|follower| follower.synced(&synced));
+                    let more = self.policies.synced(&outcome.failures, pipeline, &self.notices, &self.metrics);
                     self.inspector.remember(outcome);
-                    retry = None;
+                    retry = more.then(|| (Instant::now(), FIRST_RETRY));
                 }
                 Err(problem) => {
                     self.health.failed();
@@ -154,39 +155,7 @@ impl Runner {
         pipeline.apply(event);
     }
 
-    /// Lets a policy in or go. What is no good changes nothing, and is told.
-    fn take<D: Dataplane>(&self, loaded: Loaded, pipeline: &mut Pipeline<D>) {
-        let board = &self.policies.board;
-        match loaded {
-            Loaded::Ready(policy) => {
-                let (name, digest) = (policy.name().to_owned(), policy.digest().to_string());
-                match pipeline.set_policy(*policy) {
-                    Ok(services) => {
-                        info!(policy = name, %digest, services, "policy loaded");
-                        self.notices.policy_loaded(&name, &digest);
-                        self.metrics.policy_version(&name, None);
-                        board.accepted(&name, digest);
-                    }
-                    Err(refused) => {
-                        warn!(policy = name, %digest, reason = refused.reason, "policy refused: {refused}");
-                        self.notices.policy_refused(&name, &refused.to_string());
-                        self.metrics.policy_version(&name, Some(refused.reason));
-                        board.refused(&name, refused.reason, &refused.to_string());
-                    }
-                }
-            }
-            Loaded::Refused { name, reason, why } => {
-                warn!(policy = name, reason, "policy refused: {why}");
-                self.notices.policy_refused(&name, &why);
-                self.metrics.policy_version(&name, Some(reason));
-                board.refused(&name, reason, &why);
-            }
-            Loaded::Gone(name) => {
-                let services = pipeline.withdraw_policy(&name);
-                info!(policy = name, services, "policy withdrawn");
-                board.gone(&name);
-            }
-            Loaded::Listed => {}
-        }
+    fn take<D: Dataplane>(&mut self, loaded: Loaded, pipeline: &mut Pipeline<D>) {
+        self.policies.take(loaded, pipeline, &self.notices, &self.metrics);
     }
 }

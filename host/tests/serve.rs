@@ -87,6 +87,10 @@ const METRICS: &str = "127.0.0.1:10249";
 
 impl Daemon {
     fn start(settings: &str, manifests: &[(&str, &str)]) -> Self {
+        Self::start_with(settings, manifests, &[])
+    }
+
+    fn start_with(settings: &str, manifests: &[(&str, &str)], more: &[&str]) -> Self {
         let directory = std::env::temp_dir().join(format!("weir-serve-{}", std::process::id()));
         fs::create_dir_all(&directory).expect("a directory");
         let config = directory.with_extension("yaml");
@@ -96,7 +100,7 @@ impl Daemon {
         }
         let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
         command.arg("run").arg("--manifests").arg(&directory).arg("--config").arg(&config);
-        let child = command.args(["--hostname-override", "n1"]).stderr(Stdio::inherit()).spawn();
+        let child = command.args(["--hostname-override", "n1"]).args(more).stderr(Stdio::inherit()).spawn();
         Self { directory, child: child.expect("the daemon starts") }
     }
 }
@@ -236,6 +240,58 @@ fn an_autoscaler_takes_the_node(daemon: &Daemon) {
     assert_eq!((status(HEALTH, "/livez"), status(HEALTH, "/readyz")), (200, 200));
     put(&daemon.directory, "node.yaml", &node(""));
     patiently(HEALTH, "/healthz", |status, _| status == 200);
+}
+
+/// A policy that does not like its settings: its calls are kept, can be had on request, and fail again elsewhere.
+fn calls_to_policies_are_recorded_and_repeated() {
+    let top = std::env::temp_dir().join(format!("weir-records-{}", std::process::id()));
+    let (policies, records) = (top.join("policies"), top.join("records"));
+    fs::create_dir_all(&policies).expect("a directory");
+    let weighted = weir_policy::BUILT_IN.iter().find(|(name, _)| *name == "weighted").expect("built in").1;
+    fs::write(policies.join("mine.wasm"), weighted).expect("a file");
+    let service = |name: &str, ip: &str, settings: &str| {
+        SERVICE.replace("10.0.0.1", ip).replace(
+            "{name: web}",
+            &format!(
+                "{{name: {name}, annotations: {{weir.proxy/policy: mine, weir.proxy/policy-settings: {settings}}}}}"
+            ),
+        ) + &slice("10.1.0.1", None).replace("apiVersion", "---\napiVersion").replace("web", name)
+    };
+    // While one Service is decided well, the policy is taken.
+    let manifests =
+        format!("{}---\n{}", service("bad", "10.0.0.1", r#"'{"by-zone": 3}'"#), service("good", "10.0.0.2", "'{}'"));
+    let settings = format!("policyRecords: {{directory: {}}}\n", records.display());
+    let daemon =
+        Daemon::start_with(&settings, &[("web.yaml", &manifests)], &["--policies", &policies.to_string_lossy()]);
+    let asked =
+        json(&patiently(METRICS, "/debug/records/default/good", |_, text| text.contains(r#""policy": "mine""#)));
+    assert_eq!(asked.as_array().map(Vec::len), Some(2), "two roles: {asked}");
+    let on_request = top.join("good.json");
+    fs::write(&on_request, asked.to_string()).expect("a file");
+    let start = Instant::now();
+    let kept = loop {
+        let entries = fs::read_dir(&records).expect("the daemon made it").map(|entry| entry.expect("a file").path());
+        let mut kept: Vec<PathBuf> = entries.filter(|path| path.extension().is_some_and(|end| end == "json")).collect();
+        match kept.pop() {
+            Some(path) => break path,
+            None => assert!(start.elapsed() < PATIENCE, "nothing was recorded"),
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    };
+    drop(daemon);
+    let replay = |policy: &str, record: &std::path::Path| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
+        command.args(["policy", "run", policy, "--replay"]).arg(record);
+        let output = command.current_dir(&policies).output().expect("weir runs");
+        (output.status.success(), String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    for record in [&kept, &on_request] {
+        let (same, said) = replay("mine.wasm", record);
+        assert!(same && said.contains("same   default/"), "{said}");
+    }
+    let (same, said) = replay("random", &kept);
+    assert!(!same && said.contains("OTHER  default/bad:80"), "{said}");
+    fs::remove_dir_all(top).expect("removes");
 }
 
 /// The kernel in memory, which refuses everything while it is told to.
@@ -434,6 +490,7 @@ fn main() {
             "the_program_tells_of_its_health_its_metrics_and_its_state",
             the_program_tells_of_its_health_its_metrics_and_its_state,
         ),
+        trial("calls_to_policies_are_recorded_and_repeated", calls_to_policies_are_recorded_and_repeated),
         trial("health_follows_the_syncs", health_follows_the_syncs),
         trial("one_shot_flags_answer_and_end", one_shot_flags_answer_and_end),
     ];

@@ -29,6 +29,7 @@ const ARROWS: &[(&str, &[(Use, &str)])] = &[
             (Use::Normal, "weir-conntrack"),
             (Use::Normal, "weir-netlink"),
             (Use::Normal, "weir-testbed"),
+            (Use::Dev, "weir-bad-guests"),
         ],
     ),
 ];

@@ -5,6 +5,8 @@
 //! that a failure.
 #![allow(clippy::unwrap_used, reason = "a test that cannot set itself up should panic")]
 
+/// Policies nobody should have uploaded, and ways to choose between those that are good.
+mod artefacts;
 /// The program itself.
 mod daemon;
 /// What goes wrong elsewhere: slices, ports, policies, the daemon itself, the node.
@@ -47,6 +49,10 @@ fn main() -> ExitCode {
         trial("a_busy_health_check_port_breaks_nothing", faults::a_busy_health_check_port_breaks_nothing),
         trial("a_daemon_that_stands_still_breaks_nothing", faults::a_daemon_that_stands_still_breaks_nothing),
         trial("bad_policies_break_nothing", faults::bad_policies_break_nothing),
+        trial("twenty_bad_artefacts_break_nothing", artefacts::twenty_bad_artefacts_break_nothing),
+        trial("bad_answers_break_nothing", artefacts::bad_answers_break_nothing),
+        trial("policies_are_switched_off_under_traffic", artefacts::policies_are_switched_off_under_traffic),
+        trial("versions_are_chosen_under_traffic", artefacts::versions_are_chosen_under_traffic),
         trial("a_new_token_breaks_nothing", faults::a_new_token_breaks_nothing),
         trial("a_storm_of_files_breaks_nothing", faults::a_storm_of_files_breaks_nothing),
         trial("a_node_that_changes_breaks_nothing", faults::a_node_that_changes_breaks_nothing),

@@ -57,7 +57,7 @@ pub(crate) fn a_policy_in_a_config_map_changes_how_live_connections_spread() {
     apply("replace", &broken, "{}");
     town.says(&["policy refused", "drained", "does not compile"]);
     apply("replace", &good, r#"{"by-planet":{}}"#);
-    town.says(&["policy refused", "drained", "default/web", "by-planet"]);
+    town.says(&["policy refused", "drained", "by-planet"]);
     town.reaches(WEB, &["backend-2"]);
     // `kubectl describe` shows it as well.
     let told = |kind: &str, reason: &str| {

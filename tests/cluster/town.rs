@@ -151,7 +151,12 @@ impl Town {
 
     /// New connections to `web` from now on, from a pod.
     pub(crate) fn probe(&self) -> Probe {
-        Probe::connections(self.client(), Call::tcp(target(WEB)).within(PROBE_PATIENCE), RATE)
+        self.probe_of(WEB)
+    }
+
+    /// The same to another address and port.
+    pub(crate) fn probe_of(&self, text: &str) -> Probe {
+        Probe::connections(self.client(), Call::tcp(target(text)).within(PROBE_PATIENCE), RATE)
     }
 
     /// Waits until connections to `text` are answered by exactly these backends.

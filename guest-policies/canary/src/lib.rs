@@ -4,26 +4,33 @@
 //! { "pod-prefix": "web-v2-", "percent": 5 }
 //! ```
 //!
-//! Pods whose names begin with `pod-prefix` get `percent` (0 to 100) of all connections together, however many they are;
-//! the others share the rest. Where one side has no endpoints the other gets everything. Without settings all endpoints
-//! are equal.
+//! Pods whose names begin with `pod-prefix` get `percent` (0 to 100) of all connections together, however many they
+//! are; the others share the rest. On each side weights of EndpointSlices count; 0 drains. Where one side has no
+//! endpoints the other gets everything. Without settings nobody is a canary.
 
-use kit::{Answer, Balancer, IndexFunction, Inputs, Members, Problem, Settings, Share};
-use serde::Deserialize;
+use kit::schedulers::settings::{Fields, Settings};
+use kit::schedulers::{canary, share};
+use kit::{Balancer, IndexFunction, Inputs, Label, List, Spread, View, label};
 
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 struct Split {
-    pod_prefix: String,
+    pod_prefix: Option<String>,
     percent: u32,
 }
 
 impl Settings for Split {
-    fn problem(&self) -> Option<Problem> {
-        if self.pod_prefix.is_empty() {
-            return Self::at("pod-prefix", "needed: how the names of the canary's pods begin");
+    fn read(fields: &mut Fields) -> Self {
+        let (pod_prefix, percent) = (fields.text("pod-prefix"), fields.number("percent", 0..=100));
+        match (&pod_prefix, percent) {
+            (Some(prefix), _) if prefix.is_empty() => {
+                fields.refuse("pod-prefix", "empty; it says how the names of the canary's pods begin");
+            }
+            (None, Some(_)) => {
+                fields.refuse("pod-prefix", "missing; it says how the names of the canary's pods begin");
+            }
+            (Some(_), None) => fields.refuse("percent", "missing; it says how much the canary gets, from 0 to 100"),
+            _ => {}
         }
-        Self::within("percent", self.percent, 0, 100)
+        Self { pod_prefix, percent: percent.unwrap_or(0) }
     }
 }
 
@@ -32,30 +39,18 @@ struct Canary;
 impl Balancer for Canary {
     type Settings = Split;
 
-    const NAME: &str = "canary";
-    const SUMMARY: &str = "A set share of connections goes to the pods of a canary.";
-    const INPUTS: Inputs = Inputs::PODS;
+    const LABEL: Label = label!("A set share of connections goes to the pods of a canary.", Inputs::PODS);
 
-    fn spread(settings: &Split, members: &Members<'_>) -> Answer {
-        if settings.pod_prefix.is_empty() {
-            return Answer::new(IndexFunction::Random, Share::Equal);
-        }
-        let is_canary: Vec<bool> =
-            (0..members.ring().count).map(|at| members.pod(at).starts_with(&settings.pod_prefix)).collect();
-        let canaries = is_canary.iter().filter(|is| **is).count();
-        let others = members.count() - canaries;
-        if canaries == 0 || others == 0 {
-            let side =
-                if canaries == 0 { "no pod of the canary is there" } else { "only pods of the canary are there" };
-            return Answer::new(IndexFunction::Random, Share::Equal).because(side);
-        }
-        // Each side's share, divided among its own: both sides multiplied by both counts, to stay with whole numbers.
-        // At most 100 times the 16 thousand endpoints of a ring.
-        let (canary, other) = (settings.percent * others as u32, (100 - settings.percent) * canaries as u32);
-        let weights = is_canary.iter().map(|is| if *is { canary } else { other }).collect();
-        let reason = format!("{} % to {canaries} of {} endpoints", settings.percent, members.count());
-        Answer::new(IndexFunction::Random, Share::Weights(weights)).because(reason)
+    fn spread(settings: &Split, list: &List<'_>) -> Spread {
+        let choice = match &settings.pod_prefix {
+            None => share::weighted(list.weights().to_vec()),
+            Some(prefix) => {
+                let chosen: Vec<bool> = list.names(View::endpoint_pod).map(|pod| pod.starts_with(&**prefix)).collect();
+                canary::choose(&chosen, list.weights(), settings.percent)
+            }
+        };
+        Spread::new(IndexFunction::Random, choice)
     }
 }
 
-kit::policy!(Canary);
+kit::export!(Canary);

@@ -7,10 +7,12 @@
 //! ```
 //!
 //! `timeout-seconds` (1 to 86400) is how long a client is remembered after its last new connection. Without it the
-//! Service's own figure counts, and where there is none, Kubernetes' default of three hours.
+//! Service's own figure counts, and where there is none, Kubernetes' default of three hours. An endpoint whose
+//! EndpointSlice gives it weight 0 gets no new clients.
 
-use kit::{Answer, Balancer, IndexFunction, Members, Problem, Settings, Share};
-use serde::Deserialize;
+use kit::schedulers::settings::{Fields, Settings};
+use kit::schedulers::share;
+use kit::{Balancer, IndexFunction, Inputs, Label, List, Spread, label};
 
 /// Default of `sessionAffinityConfig.clientIP.timeoutSeconds` in the Kubernetes API.
 const DEFAULT_SECONDS: u32 = 10_800;
@@ -18,15 +20,11 @@ const DEFAULT_SECONDS: u32 = 10_800;
 /// Largest value the Kubernetes API takes for it.
 const MAX_SECONDS: u32 = 86_400;
 
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
-struct Timeout {
-    timeout_seconds: Option<u32>,
-}
+struct Timeout(Option<u32>);
 
 impl Settings for Timeout {
-    fn problem(&self) -> Option<Problem> {
-        Self::within("timeout-seconds", self.timeout_seconds?, 1, MAX_SECONDS)
+    fn read(fields: &mut Fields) -> Self {
+        Self(fields.number("timeout-seconds", 1..=MAX_SECONDS))
     }
 }
 
@@ -35,17 +33,13 @@ struct ClientIp;
 impl Balancer for ClientIp {
     type Settings = Timeout;
 
-    const NAME: &str = "client-ip";
-    const SUMMARY: &str = "A random endpoint for a client's first connection, and the same one for the rest.";
+    const LABEL: Label = label!("Random, and a client keeps the endpoint it got first.", Inputs::empty());
 
-    fn spread(settings: &Timeout, members: &Members<'_>) -> Answer {
-        let seconds = match (settings.timeout_seconds, members.ring().affinity_seconds) {
-            (Some(seconds), _) => seconds,
-            (None, 0) => DEFAULT_SECONDS,
-            (None, seconds) => seconds,
-        };
-        Answer { affinity_seconds: Some(seconds), ..Answer::new(IndexFunction::Random, Share::Equal) }
+    fn spread(settings: &Timeout, list: &List<'_>) -> Spread {
+        let of_service = Some(list.ring.affinity_seconds).filter(|seconds| *seconds > 0);
+        let affinity_seconds = settings.0.or(of_service).or(Some(DEFAULT_SECONDS));
+        Spread { affinity_seconds, ..Spread::new(IndexFunction::Random, share::equal(list.weights())) }
     }
 }
 
-kit::policy!(ClientIp);
+kit::export!(ClientIp);

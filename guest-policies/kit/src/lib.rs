@@ -1,146 +1,260 @@
-//! What the built-in balancers share, so that each of them reads like its algorithm: implement [`Balancer`], then
-//! `kit::policy!(MyBalancer);`.
+//! What the built-in balancers share: the contract's bindings, settings that are read once, the loop over a batch.
+//!
+//! A balancer implements [`Balancer`] and ends with `kit::export!(Name);`.
 
-mod feedback;
-mod members;
-mod settings;
+use std::marker::PhantomData;
+use std::ops::Range;
 
-/// The contract, world `balancer-only`.
-pub mod bindings {
+pub use weir_schedulers as schedulers;
+use weir_schedulers::feedback::{self, Follow, Seen};
+use weir_schedulers::settings::{Problem, Settings};
+use weir_schedulers::share;
+
+mod bindings {
+    #![allow(missing_docs, reason = "generated; the contract itself is documented")]
     wit_bindgen::generate!({
         path: "../../wit",
         world: "balancer-only",
         pub_export_macro: true,
-        default_bindings_module: "kit::bindings",
+        export_macro_name: "export_component",
+        default_bindings_module: "kit::contract",
     });
 }
 
-pub use bindings::exports::weir::policy::about::{Info, Inputs, Problem};
-pub use bindings::exports::weir::policy::balancer::{IndexFunction, PolicyError, Ring, Share, Spread};
-pub use bindings::weir::policy::snapshot::View;
-pub use bindings::weir::policy::types::{Columns, Load};
-pub use feedback::{Feedback, Formula};
-pub use members::Members;
-pub use serde;
-pub use settings::{NoSettings, Settings};
+/// The contract as generated from `wit/`.
+pub mod contract {
+    pub use crate::bindings::*;
+}
 
-/// A policy that spreads connections over the members of a ring.
+pub use bindings::exports::weir::policy::about::Inputs;
+use bindings::exports::weir::policy::about::{self, Info};
+use bindings::exports::weir::policy::balancer;
+pub use bindings::exports::weir::policy::balancer::{IndexFunction, Ring};
+pub use bindings::weir::policy::snapshot::View;
+use bindings::weir::policy::types::{Columns, Load, PolicyError};
+
+/// A way to spread connections.
 pub trait Balancer {
-    /// What users can set; [`NoSettings`] where there is nothing.
+    /// What a Service may set.
     type Settings: Settings;
 
-    /// What it is called.
-    const NAME: &str;
+    /// Its label: `info!("name", "One sentence.", Inputs::empty())`.
+    const LABEL: Label;
 
-    /// One sentence for whoever chooses among policies.
-    const SUMMARY: &str;
+    /// Whether the Service's settings are to be read at all: that costs a call for each list.
+    const HAS_SETTINGS: bool = true;
 
-    /// Inputs beyond ids, conditions and weights.
-    const INPUTS: Inputs = Inputs::empty();
-
-    /// How connections spread over `members`.
-    fn spread(settings: &Self::Settings, members: &Members<'_>) -> Answer;
+    /// Says how connections spread over the members of one list.
+    fn spread(settings: &Self::Settings, list: &List<'_>) -> Spread;
 }
 
-/// What a balancer says of one ring.
-pub struct Answer {
-    /// How a new connection picks its slot.
-    pub index: IndexFunction,
-    /// What the slots hold.
-    pub share: Share,
-    /// Seconds a client keeps its endpoint; `None` as the Service asks.
-    pub affinity_seconds: Option<u32>,
-    /// Seconds until it should be asked again; 0 for never.
-    pub again_seconds: u32,
-    /// Why, for `weir explain`; empty when it goes without saying.
-    pub reason: String,
+/// What `about` tells.
+pub struct Label {
+    /// Name of the policy.
+    pub name: &'static str,
+    /// Version of its package.
+    pub version: &'static str,
+    /// One sentence.
+    pub summary: &'static str,
+    /// What it wants to see.
+    pub inputs: Inputs,
 }
 
-impl Answer {
-    /// Slots picked by `index`, with the affinity the Service asks for.
-    pub fn new(index: IndexFunction, share: Share) -> Self {
-        Self { index, share, affinity_seconds: None, again_seconds: 0, reason: String::new() }
-    }
+/// What [`List::follow`] looks at.
+pub const FEEDBACK: Inputs = Inputs::LOADS.union(Inputs::AGES).union(Inputs::SHARES);
 
-    /// The same, and why.
-    pub fn because(self, reason: impl Into<String>) -> Self {
-        Self { reason: reason.into(), ..self }
-    }
-}
-
-/// The label of `B`.
-pub fn describe<B: Balancer>() -> Info {
-    Info {
-        name: B::NAME.to_owned(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        summary: B::SUMMARY.to_owned(),
-        licence: env!("CARGO_PKG_LICENSE").to_owned(),
-        inputs: B::INPUTS,
-    }
-}
-
-/// What is wrong with settings meant for `B`.
-pub fn check<B: Balancer>(json: &str) -> Vec<Problem> {
-    settings::read::<B::Settings>(json).err().into_iter().collect()
-}
-
-/// The answers of `B` to a batch.
-pub fn balance<B: Balancer>(view: &View, rings: &[Ring], columns: &Columns) -> Result<Vec<Spread>, PolicyError> {
-    // Neighbours often share their settings, and most have none; reading them costs more than the rest.
-    let (mut json, mut settings) = (String::new(), B::Settings::default());
-    let mut spreads = Vec::with_capacity(rings.len());
-    for ring in rings {
-        if B::Settings::EXIST {
-            let of_ring = view.settings(ring.id);
-            if of_ring != json {
-                settings = settings::read(&of_ring).map_err(settings::refusal)?;
-                json = of_ring;
-            }
-        }
-        let answer = B::spread(&settings, &Members::new(view, ring, columns));
-        spreads.push(Spread {
-            id: ring.id,
-            index: answer.index,
-            share: answer.share,
-            affinity_seconds: answer.affinity_seconds.unwrap_or(ring.affinity_seconds),
-            again_seconds: answer.again_seconds,
-            reason: answer.reason,
-        });
-    }
-    Ok(spreads)
-}
-
-/// FNV-1a: a hash that is the same everywhere, for spreading, not for secrets.
-pub fn hash(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
-}
-
-/// Exports a [`Balancer`] as the component's `about` and `balancer`.
+/// The label of the package this is written in.
 #[macro_export]
-macro_rules! policy {
-    ($balancer:ty) => {
-        struct Component;
-
-        impl $crate::bindings::exports::weir::policy::about::Guest for Component {
-            fn describe() -> $crate::Info {
-                $crate::describe::<$balancer>()
-            }
-
-            fn check(settings: String) -> Vec<$crate::Problem> {
-                $crate::check::<$balancer>(&settings)
-            }
+macro_rules! label {
+    ($summary:literal, $inputs:expr) => {
+        $crate::Label {
+            name: env!("CARGO_PKG_NAME"),
+            version: env!("CARGO_PKG_VERSION"),
+            summary: $summary,
+            inputs: $inputs,
         }
-
-        impl $crate::bindings::exports::weir::policy::balancer::Guest for Component {
-            fn balance(
-                view: &$crate::View,
-                rings: Vec<$crate::Ring>,
-                members: $crate::Columns,
-            ) -> Result<Vec<$crate::Spread>, $crate::PolicyError> {
-                $crate::balance::<$balancer>(view, &rings, &members)
-            }
-        }
-
-        $crate::bindings::export!(Component with_types_in $crate::bindings);
     };
+}
+
+/// Makes a component of a [`Balancer`].
+#[macro_export]
+macro_rules! export {
+    ($balancer:ident) => {
+        type Component = $crate::Component<$balancer>;
+        $crate::contract::export_component!(Component with_types_in $crate::contract);
+    };
+}
+
+/// One list of endpoints to spread connections over.
+pub struct List<'a> {
+    /// The question.
+    pub ring: &'a Ring,
+    /// Looks names up, each for a call.
+    pub view: &'a View,
+    columns: &'a Columns,
+    node: &'a std::cell::OnceCell<u64>,
+}
+
+impl List<'_> {
+    fn range(&self) -> Range<usize> {
+        self.ring.first as usize..(self.ring.first + self.ring.count) as usize
+    }
+
+    /// Names of the members, the same on every node.
+    #[must_use]
+    pub fn ids(&self) -> &[u32] {
+        &self.columns.ids[self.range()]
+    }
+
+    /// Weights their EndpointSlices give the members.
+    #[must_use]
+    pub fn weights(&self) -> &[u32] {
+        &self.columns.weights[self.range()]
+    }
+
+    /// Numbers of their zones; needs [`Inputs::ZONES`].
+    #[must_use]
+    pub fn zones(&self) -> &[u32] {
+        &self.columns.zones[self.range()]
+    }
+
+    /// The number of this node's zone; needs [`Inputs::ZONES`].
+    #[must_use]
+    pub fn here(&self) -> u32 {
+        self.columns.here
+    }
+
+    /// Their connections through this node; needs [`Inputs::LOADS`].
+    #[must_use]
+    pub fn loads(&self) -> &[Load] {
+        &self.columns.loads[self.range()]
+    }
+
+    /// Slots they have in the ring in force; needs [`Inputs::SHARES`].
+    #[must_use]
+    pub fn shares(&self) -> &[u32] {
+        &self.columns.shares[self.range()]
+    }
+
+    /// Seconds since they became ready; needs [`Inputs::AGES`].
+    #[must_use]
+    pub fn ages(&self) -> &[u32] {
+        &self.columns.ages[self.range()]
+    }
+
+    /// A name of each member, asked for one by one.
+    pub fn names(&self, name: impl Fn(&View, u32, u32) -> String) -> impl Iterator<Item = String> {
+        (0..self.ring.count).map(move |endpoint| name(self.view, self.ring.id, endpoint))
+    }
+
+    /// A spread that follows loads; needs [`FEEDBACK`].
+    #[must_use]
+    pub fn follow(&self, follow: Follow) -> Spread {
+        let known = self.weights().iter().zip(self.loads()).zip(self.ages()).zip(self.shares());
+        let seen: Vec<Seen> = known
+            .map(|(((weight, load), age), slots)| Seen {
+                weight: *weight,
+                active: load.active,
+                per_minute: load.per_minute,
+                age: *age,
+                slots: *slots,
+            })
+            .collect();
+        let again_seconds = if seen.len() > 1 { follow.pace.period_seconds } else { 0 };
+        Spread { again_seconds, ..Spread::new(IndexFunction::Random, feedback::choose(&seen, follow)) }
+    }
+
+    /// A number for this node; its name is asked for once a batch.
+    #[must_use]
+    pub fn node(&self) -> u64 {
+        *self.node.get_or_init(|| schedulers::table::node(&self.view.node_name()))
+    }
+}
+
+/// How connections spread over a list.
+pub struct Spread {
+    /// How a slot is picked.
+    pub index: IndexFunction,
+    /// What the slots hold, and why.
+    pub choice: share::Choice,
+    /// Seconds a client keeps its endpoint; `None` for what the Service says.
+    pub affinity_seconds: Option<u32>,
+    /// Seconds until another look; 0 for never.
+    pub again_seconds: u32,
+}
+
+impl Spread {
+    /// A spread that leaves affinity to the Service and needs no other look.
+    #[must_use]
+    pub fn new(index: IndexFunction, choice: share::Choice) -> Self {
+        Self { index, choice, affinity_seconds: None, again_seconds: 0 }
+    }
+}
+
+/// A [`Balancer`] as a component.
+pub struct Component<B>(PhantomData<B>);
+
+impl<B: Balancer> about::Guest for Component<B> {
+    fn describe() -> Info {
+        let Label { name, version, summary, inputs } = B::LABEL;
+        Info {
+            name: name.to_owned(),
+            version: version.to_owned(),
+            summary: summary.to_owned(),
+            licence: "Apache-2.0".to_owned(),
+            inputs,
+        }
+    }
+
+    fn check(settings: String) -> Vec<about::Problem> {
+        let problem = |Problem { path, message }| about::Problem { path, message };
+        B::Settings::parse(&settings).err().into_iter().flatten().map(problem).collect()
+    }
+}
+
+impl<B: Balancer> balancer::Guest for Component<B> {
+    fn balance(view: &View, rings: Vec<Ring>, columns: Columns) -> Result<Vec<balancer::Spread>, PolicyError> {
+        // Neighbours often share their settings; reading them costs more than the rest.
+        let (mut json, mut settings) = (String::new(), parse::<B>("")?);
+        let node = std::cell::OnceCell::new();
+        let mut spreads = Vec::with_capacity(rings.len());
+        for ring in &rings {
+            if B::HAS_SETTINGS {
+                let of_ring = view.settings(ring.id);
+                if of_ring != json {
+                    settings = parse::<B>(&of_ring)?;
+                    json = of_ring;
+                }
+            }
+            let list = List { ring, view, columns: &columns, node: &node };
+            spreads.push(answer(ring, B::spread(&settings, &list)));
+        }
+        Ok(spreads)
+    }
+}
+
+fn answer(ring: &Ring, spread: Spread) -> balancer::Spread {
+    let Spread { index, choice, affinity_seconds, again_seconds } = spread;
+    let share = match choice.share {
+        share::Share::Equal => balancer::Share::Equal,
+        share::Share::Weights(weights) => balancer::Share::Weights(weights),
+        share::Share::Slots(slots) => balancer::Share::Slots(slots),
+    };
+    balancer::Spread {
+        id: ring.id,
+        index,
+        share,
+        affinity_seconds: affinity_seconds.unwrap_or(ring.affinity_seconds),
+        again_seconds,
+        reason: choice.reason,
+    }
+}
+
+/// Settings of a Service, or all that is wrong with them.
+#[cold]
+fn parse<B: Balancer>(json: &str) -> Result<B::Settings, PolicyError> {
+    B::Settings::parse(json).map_err(|problems| {
+        let all: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        PolicyError::InvalidSettings(all.join("; "))
+    })
 }

@@ -10,34 +10,35 @@
 
 wit_bindgen::generate!({ path: "../../wit", world: "traffic-only" });
 
-use exports::weir::policy::about::{Guest as AboutGuest, Info, Inputs, Problem};
+use exports::weir::policy::about::{self, Info, Inputs, Problem};
 use exports::weir::policy::traffic_policy::{Columns, Eligibility, Guest, PolicyError, Port, Route, Scope};
 use weir::policy::snapshot::View;
 use weir::policy::types::Conditions;
+use weir_schedulers::settings::Settings;
 
 struct Kubernetes;
 
-impl AboutGuest for Kubernetes {
+impl about::Guest for Kubernetes {
     fn describe() -> Info {
         Info {
-            name: "kubernetes".to_owned(),
+            name: env!("CARGO_PKG_NAME").to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            summary: "The endpoints kube-proxy would use.".to_owned(),
+            summary: "The endpoints kube-proxy would use, and what it does when there are none.".to_owned(),
             licence: env!("CARGO_PKG_LICENSE").to_owned(),
             inputs: Inputs::empty(),
         }
     }
 
-    /// It has none, and overlooks those that are meant for a balancer.
-    fn check(_: String) -> Vec<Problem> {
-        Vec::new()
+    fn check(settings: String) -> Vec<Problem> {
+        let problems = <()>::parse(&settings).err().into_iter().flatten();
+        problems.map(|problem| Problem { path: problem.path, message: problem.message }).collect()
     }
 }
 
 impl Guest for Kubernetes {
     fn decide(_: &View, ports: Vec<Port>, endpoints: Columns) -> Result<Vec<Eligibility>, PolicyError> {
-        let of = |port: &Port| &endpoints.conditions[port.first as usize..][..port.count as usize];
-        Ok(ports.iter().map(|port| eligibility(port, of(port))).collect())
+        let of_port = |port: &Port| &endpoints.conditions[port.first as usize..][..port.count as usize];
+        Ok(ports.iter().map(|port| eligibility(port, of_port(port))).collect())
     }
 }
 

@@ -1,30 +1,30 @@
-//! Balancer: as `sed`, and endpoints without any connection get at least twice their share.
+//! Balancer: as sed, and endpoints without any connection come first.
 //!
-//! What IPVS calls `nq`, never queue. Weights are those of EndpointSlices; 0 drains.
+//! IPVS' `nq`, never queue: as `sed`, and endpoints without a connection get four times their share. Weights are those
+//! of EndpointSlices; 0 drains.
 //!
-//! A loop over seconds, not a choice for each connection: see `kit`'s `feedback`. Settings:
+//! A loop over seconds, not a choice for each connection: see `schedulers::feedback`. Settings:
 //!
 //! ```json
 //! { "period-seconds": 5, "slow-start-seconds": 30 }
 //! ```
 //!
-//! `period-seconds` (1 to 3600) is the time between two looks; in `slow-start-seconds` (0 to 3600) the share of an endpoint
-//! that became ready grows to its full size.
+//! `period-seconds` (1 to 3600) is the time between two looks; in `slow-start-seconds` (0 to 3600) the share of an
+//! endpoint that has become ready grows to its full size.
 
-use kit::{Answer, Balancer, Feedback, Formula, Inputs, Members};
+use kit::schedulers::feedback::{Follow, Level, Pace};
+use kit::{Balancer, Label, List, Spread, label};
 
 struct Nq;
 
 impl Balancer for Nq {
-    type Settings = Feedback;
+    type Settings = Pace;
 
-    const NAME: &str = "nq";
-    const SUMMARY: &str = "As sed, with idle endpoints preferred.";
-    const INPUTS: Inputs = Inputs::LOADS.union(Inputs::AGES).union(Inputs::SHARES);
+    const LABEL: Label = label!("As sed, and endpoints without any connection come first.", kit::FEEDBACK);
 
-    fn spread(settings: &Feedback, members: &Members<'_>) -> Answer {
-        settings.spread(Formula::NeverQueue, members)
+    fn spread(pace: &Pace, list: &List<'_>) -> Spread {
+        list.follow(Follow { level: Level::NeverQueue, pace: *pace })
     }
 }
 
-kit::policy!(Nq);
+kit::export!(Nq);

@@ -1,20 +1,23 @@
 //! Balancer: every connection goes to a random endpoint, all of them equally likely.
 //!
-//! What kube-proxy does. It takes no settings, looks at no weights, and keeps the affinity a Service asks for.
+//! What kube-proxy does. It takes no settings, and keeps the affinity a Service asks for. Endpoints whose EndpointSlice
+//! gives them weight 0 are drained.
 
-use kit::{Answer, Balancer, IndexFunction, Members, NoSettings, Share};
+use kit::schedulers::share;
+use kit::{Balancer, IndexFunction, Inputs, Label, List, Spread, label};
 
 struct Random;
 
 impl Balancer for Random {
-    type Settings = NoSettings;
+    type Settings = ();
 
-    const NAME: &str = "random";
-    const SUMMARY: &str = "Every connection goes to a random endpoint, as with kube-proxy.";
+    const LABEL: Label = label!("Every connection goes to a random endpoint.", Inputs::empty());
 
-    fn spread(_: &NoSettings, _: &Members<'_>) -> Answer {
-        Answer::new(IndexFunction::Random, Share::Equal)
+    const HAS_SETTINGS: bool = false;
+
+    fn spread((): &(), list: &List<'_>) -> Spread {
+        Spread::new(IndexFunction::Random, share::equal(list.weights()))
     }
 }
 
-kit::policy!(Random);
+kit::export!(Random);

@@ -1,28 +1,33 @@
 //! Balancer: connections go to the endpoints in turn.
 //!
-//! Fairer than random where connections are few or long-lived. The counter belongs to one port on one node; each node
-//! begins its round elsewhere, so that a change in the whole cluster does not send the first connection of every node to
-//! the same endpoint. It takes no settings, and keeps the affinity a Service asks for: then only a client's first
-//! connection takes a turn.
+//! Fairer than random where connections are few or long-lived. The counter belongs to one port on one node, so nodes
+//! do not take turns with each other; but each begins elsewhere, at a place that its name says, so that nodes which
+//! begin at the same moment do not send their first connections to the same endpoint. It takes no settings, and keeps
+//! the affinity a Service asks for: then only a client's first connection takes a turn. Endpoints whose EndpointSlice
+//! gives them weight 0 are drained.
 
-use kit::{Answer, Balancer, IndexFunction, Members, NoSettings, Share};
+use kit::schedulers::share::{self, Choice, Share};
+use kit::schedulers::table::begin_elsewhere;
+use kit::{Balancer, IndexFunction, Inputs, Label, List, Spread, label};
 
 struct RoundRobin;
 
 impl Balancer for RoundRobin {
-    type Settings = NoSettings;
+    type Settings = ();
 
-    const NAME: &str = "round-robin";
-    const SUMMARY: &str = "Connections go to the endpoints in turn.";
+    const LABEL: Label = label!("Connections go to the endpoints in turn.", Inputs::empty());
 
-    fn spread(_: &NoSettings, members: &Members<'_>) -> Answer {
-        let count = members.ring().count;
-        let start = kit::hash(members.this_node().as_bytes()) % u64::from(count);
-        // Less than `count`, which is 32 bits wide.
-        let start = start as u32;
-        let share = if start == 0 { Share::Equal } else { Share::Slots((start..count).chain(0..start).collect()) };
-        Answer::new(IndexFunction::RoundRobin, share)
+    const HAS_SETTINGS: bool = false;
+
+    fn spread((): &(), list: &List<'_>) -> Spread {
+        let Choice { share, reason } = share::equal(list.weights());
+        let mut slots: Vec<u32> = match share {
+            Share::Weights(weights) => (0..).zip(weights).filter(|(_, weight)| *weight > 0).map(|(at, _)| at).collect(),
+            _ => (0..list.ring.count).collect(),
+        };
+        begin_elsewhere(&mut slots, list.node());
+        Spread::new(IndexFunction::RoundRobin, Choice { share: Share::Slots(slots), reason })
     }
 }
 
-kit::policy!(RoundRobin);
+kit::export!(RoundRobin);

@@ -9,6 +9,7 @@ mod decision;
 mod endpoint;
 mod event;
 mod ids;
+pub mod ipvs;
 mod load;
 mod service;
 mod store;

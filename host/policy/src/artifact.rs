@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io::{self, Read};
 
-use crate::{LoadError, Wasi};
+use crate::{LoadError, Packing, Wasi};
 
 /// A policy as ConfigMaps, directories and registries hold it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -26,10 +26,35 @@ pub struct Artifact {
     pub wasi: Wasi,
 }
 
+impl Artifact {
+    /// Unpacks the component, where it is packed.
+    ///
+    /// # Errors
+    /// [`LoadError::TooLarge`] beyond `limit` bytes, of which no more are ever unpacked; [`LoadError::Packing`] for
+    /// damaged input.
+    pub fn unpack(&mut self, limit: usize) -> Result<(), LoadError> {
+        if let Cow::Owned(plain) = unpack(&self.component, limit)? {
+            self.component = plain;
+        }
+        Ok(())
+    }
+}
+
 /// First bytes of a gzip member (RFC 1952).
 const GZIP: &[u8] = &[0x1f, 0x8b];
 /// First bytes of a zstd frame (RFC 8878).
 const ZSTD: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
+
+/// Which of the packings `bytes` begin like.
+pub(crate) fn packing(bytes: &[u8]) -> Packing {
+    if bytes.starts_with(GZIP) {
+        Packing::Gzip
+    } else if bytes.starts_with(ZSTD) {
+        Packing::Zstd
+    } else {
+        Packing::Plain
+    }
+}
 
 /// The component in `bytes`, unpacked where they are packed. At most `limit` bytes are ever unpacked, whatever the
 /// packed ones promise.
@@ -38,15 +63,14 @@ const ZSTD: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
 /// [`LoadError::TooLarge`] beyond the limit, [`LoadError::Packing`] for damaged input.
 pub(crate) fn unpack(bytes: &[u8], limit: usize) -> Result<Cow<'_, [u8]>, LoadError> {
     let damaged = |error: io::Error| LoadError::Packing(error.to_string());
-    if bytes.starts_with(GZIP) {
-        read(flate2::read::MultiGzDecoder::new(bytes), limit)?.map(Cow::Owned).map_err(damaged)
-    } else if bytes.starts_with(ZSTD) {
-        let reader = zstd::Decoder::with_buffer(bytes).map_err(damaged)?;
-        read(reader, limit)?.map(Cow::Owned).map_err(damaged)
-    } else if bytes.len() > limit {
-        Err(LoadError::TooLarge { size: bytes.len(), limit })
-    } else {
-        Ok(Cow::Borrowed(bytes))
+    match packing(bytes) {
+        Packing::Gzip => read(flate2::read::MultiGzDecoder::new(bytes), limit)?.map(Cow::Owned).map_err(damaged),
+        Packing::Zstd => {
+            let reader = zstd::Decoder::with_buffer(bytes).map_err(damaged)?;
+            read(reader, limit)?.map(Cow::Owned).map_err(damaged)
+        }
+        Packing::Plain if bytes.len() > limit => Err(LoadError::TooLarge { size: bytes.len(), limit }),
+        Packing::Plain => Ok(Cow::Borrowed(bytes)),
     }
 }
 

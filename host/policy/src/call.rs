@@ -38,6 +38,8 @@ impl Problem {
 pub(crate) struct Cost {
     pub(crate) fuel: u64,
     pub(crate) time: Duration,
+    /// Bytes of memory the instance had in the end.
+    pub(crate) memory: u64,
 }
 
 /// A fresh instance, for one call: what a policy keeps in its memory must not reach the next one.
@@ -168,6 +170,7 @@ impl<'a> Instance<'a> {
         let start = Instant::now();
         let answer = call(&mut self.store, &self.instance);
         self.cost.time += start.elapsed();
+        self.cost.memory = self.store.data().guard.memory();
         self.cost.fuel += fuel - self.store.get_fuel().unwrap_or(0).min(fuel);
         match answer {
             Ok(Ok(answer)) => Ok(answer),

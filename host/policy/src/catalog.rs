@@ -2,11 +2,11 @@
 
 mod built_in;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use tracing::error;
-use weir_model::{ServiceId, Store};
+use weir_model::{ServiceId, Store, ipvs};
 
 pub use self::built_in::BUILT_IN;
 use self::built_in::Entry;
@@ -21,10 +21,12 @@ const FALLBACK_BALANCER: &str = "random";
 
 /// A Service names a policy that is not there.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("there is no policy {name:?}; there are {known}")]
+#[error("there is no policy {name:?}{why}; there are {known}")]
 pub struct UnknownPolicy {
     /// The name.
     pub name: String,
+    /// Why not, after a colon, for the schedulers of IPVS that nothing stands in for; else empty.
+    pub why: String,
     /// The names there are.
     pub known: String,
 }
@@ -79,6 +81,8 @@ impl Pair {
 pub struct Catalog {
     engine: Engine,
     policies: BTreeMap<String, Entry>,
+    /// Names that are switched off: the node's defaults decide in their place.
+    off: BTreeSet<String>,
     /// Names of the node's defaults: traffic policy, balancer.
     wanted: [String; 2],
     default: Pair,
@@ -104,7 +108,7 @@ impl Catalog {
     /// [`CatalogError::BuiltIn`] and, for a built-in policy that cannot do what it is meant for,
     /// [`CatalogError::WrongRole`].
     pub fn awaiting(engine: &Engine, traffic: &str, balancer: &str) -> Result<Self, CatalogError> {
-        let policies: BTreeMap<String, Entry> = Entry::built_in().collect();
+        let policies = Entry::built_in();
         for (name, role) in [(traffic, Role::TrafficPolicy), (balancer, Role::Balancer)] {
             if policies.contains_key(name) {
                 find(engine, &policies, name, role)?;
@@ -120,7 +124,8 @@ impl Catalog {
         };
         let (default, fallback) = (pair(true)?, pair(false)?);
         let wanted = [traffic.to_owned(), balancer.to_owned()];
-        let mut catalog = Self { engine: engine.clone(), policies, wanted, default, fallback };
+        let off = BTreeSet::new();
+        let mut catalog = Self { engine: engine.clone(), policies, off, wanted, default, fallback };
         catalog.settle();
         Ok(catalog)
     }
@@ -143,6 +148,7 @@ impl Catalog {
 
     /// Takes a loaded policy in, in place of any other of its name.
     pub fn set(&mut self, policy: Policy) {
+        self.off.remove(policy.name());
         self.policies.insert(policy.name().to_owned(), Entry::Loaded(Arc::new(policy)));
         self.settle();
     }
@@ -150,8 +156,17 @@ impl Catalog {
     /// Lets a policy go. Built-in ones stay.
     pub fn remove(&mut self, name: &str) {
         if !is_built_in(name) {
+            self.off.remove(name);
             self.policies.remove(name);
             self.settle();
+        }
+    }
+
+    /// The same, but whoever asks for it is not told that there is none: it is meant to rest.
+    pub fn switch_off(&mut self, name: &str) {
+        self.remove(name);
+        if !self.policies.contains_key(name) {
+            self.off.insert(name.to_owned());
         }
     }
 
@@ -182,7 +197,8 @@ impl Catalog {
         find(&self.engine, &self.policies, name, role)
     }
 
-    /// The policy of that name, compiled if it is not yet; `None` when there is none.
+    /// The policy of that name, compiled if it is not yet; `None` when there is none. The names of IPVS' schedulers lead
+    /// to the built-in policies that stand in for them.
     #[must_use]
     pub fn policy(&self, name: &str) -> Option<&Arc<Policy>> {
         let found = self.policies.get(name)?.policy(&self.engine);
@@ -195,9 +211,14 @@ impl Catalog {
         if name.is_empty() {
             return Ok(self.default.clone());
         }
+        if self.off.contains(name) {
+            return Ok(self.without_settings());
+        }
         let Some(policy) = self.policy(name) else {
-            let known = self.policies.keys().cloned().collect::<Vec<_>>().join(", ");
-            return Err(UnknownPolicy { name: name.to_owned(), known });
+            let why = ipvs::refusal(name).map(|why| format!(": {why}")).unwrap_or_default();
+            let own = |name: &&String| ipvs::policy(name).is_none_or(|(policy, _)| policy == **name);
+            let known = self.policies.keys().filter(own).cloned().collect::<Vec<_>>().join(", ");
+            return Err(UnknownPolicy { name: name.to_owned(), why, known });
         };
         let mut pair = self.without_settings();
         if policy.plays(Role::TrafficPolicy) {

@@ -51,7 +51,8 @@ impl fmt::Debug for Digest {
 }
 
 /// What a policy can be asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Role {
     /// Which endpoints may serve.
     TrafficPolicy,
@@ -241,6 +242,11 @@ impl Policy {
         let limits = Arc::new(self.engine.limits.clone());
         Self { name: Arc::from(name), settings, fail_strategy, limits, max_removed_percent: None, ..self.clone() }
             .versioned()
+    }
+
+    /// The same, with other settings for Services that give none.
+    pub(crate) fn with_settings(&self, settings: &str) -> Self {
+        Self { settings: Arc::from(settings), ..self.clone() }.versioned()
     }
 
     /// A hash of all that an answer of it can depend on besides what it is asked, and of its name.

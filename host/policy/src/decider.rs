@@ -4,6 +4,7 @@ mod ask;
 mod budget;
 mod decisions;
 mod reload;
+mod replay;
 mod run;
 mod stand_in;
 
@@ -17,6 +18,8 @@ use weir_model::{Decision, Loads, Names, NoLoads, ObjectKey, Origin, Port, PortK
 use self::budget::{Budget, Overdrawn};
 pub use self::decisions::{Attempt, Decisions, Failure, Stats};
 pub use self::reload::Refused;
+pub use self::replay::ReplayError;
+use self::run::Miss;
 use self::stand_in::{again, assemble, last_good, last_resort};
 use crate::again::{Ages, Present, Schedule};
 use crate::answer::Eligible;
@@ -25,6 +28,7 @@ use crate::catalog::{Catalog, Pair};
 use crate::compiled::Role;
 use crate::limits::FailureReason;
 use crate::quarantine::{Quarantine, Resting};
+use crate::record::{CallOutcome, Record, Recorder};
 use crate::subject::{Fingerprint, Subject, Subjects};
 
 /// Most endpoints in one call, a port counting as one more: keeps what a policy must hold at once independent of the
@@ -44,6 +48,8 @@ pub struct Decider {
     quarantine: Quarantine,
     /// Percent of its endpoints a policy may take out of service in one sync.
     max_removed_percent: u8,
+    /// Who gets records of calls.
+    recorder: Option<Arc<dyn Recorder>>,
 }
 
 /// What a port's policies last said, and of what.
@@ -75,11 +81,45 @@ struct Progress {
     decisions: Decisions,
     quarantine: Quarantine,
     budget: Budget,
+    /// Who wants to know of the calls.
+    recorder: Option<Arc<dyn Recorder>>,
 }
 
 impl Progress {
+    /// Nothing is asked yet.
+    fn new(now: Instant, recorder: Option<Arc<dyn Recorder>>) -> Self {
+        let (decisions, quarantine, budget) = (Decisions::default(), Quarantine::default(), Budget::default());
+        Self { now, decisions, quarantine, budget, recorder }
+    }
+
     fn set(&mut self, port: PortKey, decision: Arc<Decision>) {
         self.decisions.ports.push((port, decision));
+    }
+
+    /// Whether somebody wants to know of calls that went well.
+    fn wants_all(&self) -> bool {
+        self.recorder.as_ref().is_some_and(|recorder| recorder.wants_all())
+    }
+
+    /// An answer in its own words, where somebody wants to know of those that are good.
+    fn words<A: Clone + Into<CallOutcome>>(&self, answer: &Result<A, Miss>) -> Option<CallOutcome> {
+        self.wants_all().then(|| answer.as_ref().ok().cloned().map(Into::into)).flatten()
+    }
+
+    /// Hands on what came of a call: an answer in its own `words`, where there are any, or a failure.
+    fn record<A>(
+        &self,
+        checked: &Result<A, Miss>,
+        words: Option<CallOutcome>,
+        record: impl FnOnce(CallOutcome) -> Record,
+    ) {
+        let outcome = match checked {
+            Ok(_) => words,
+            Err(Miss { problem, asked }) => asked.then(|| problem.into()),
+        };
+        if let (Some(recorder), Some(outcome)) = (&self.recorder, outcome) {
+            recorder.record(record(outcome));
+        }
     }
 
     fn fail(&mut self, failure: Failure) {
@@ -100,6 +140,7 @@ impl Decider {
             schedule: Schedule::default(),
             quarantine: Quarantine::default(),
             max_removed_percent: budget::DEFAULT_PERCENT,
+            recorder: None,
         }
     }
 
@@ -120,6 +161,11 @@ impl Decider {
     #[must_use]
     pub fn resting_ports(&self) -> BTreeMap<Arc<str>, u64> {
         self.quarantine.counts()
+    }
+
+    /// From now on whoever wants to know gets a record of every call that fails.
+    pub fn set_recorder(&mut self, recorder: Arc<dyn Recorder>) {
+        self.recorder = Some(recorder);
     }
 
     /// From now on policies that ask for loads get those.
@@ -180,9 +226,8 @@ impl Decider {
     }
 
     fn decide_in(&mut self, present: &mut Present<'_>, store: &Store, services: &[ServiceId]) -> Decisions {
-        let quarantine = std::mem::take(&mut self.quarantine);
-        let (decisions, budget) = (Decisions::default(), Budget::default());
-        let mut progress = Progress { now: present.now, decisions, quarantine, budget };
+        let mut progress = Progress::new(present.now, self.recorder.clone());
+        std::mem::swap(&mut progress.quarantine, &mut self.quarantine);
         progress.decisions.ports.reserve(services.len());
         let mut batch = Subjects::new(store);
         let mut size = 0;
@@ -210,7 +255,9 @@ impl Decider {
             for port in ports {
                 let print = Fingerprint::of(store, service, &pair, &port);
                 let key = port.key;
-                let same = |last: &&Remembered| last.input == print.input && !inputs.change_by_themselves();
+                // Whoever wants every call gets one even where the answer is known.
+                let anew = inputs.change_by_themselves() || progress.wants_all();
+                let same = |last: &&Remembered| last.input == print.input && !anew;
                 let known = self.remembered(&key).filter(same);
                 let known = known.map(|last| last.decision.clone());
                 if let Some(message) = &unknown {

@@ -10,6 +10,7 @@ use wasmtime::{Config, OptLevel};
 
 use crate::bindings;
 use crate::clock::Clock;
+use crate::code_cache::CodeCache;
 use crate::compiled::LoadError;
 use crate::host::HostState;
 use crate::limits::Limits;
@@ -44,7 +45,15 @@ impl Engine {
     /// # Errors
     /// When the processor lacks what wasmtime needs, or a thread cannot be started.
     pub fn new(limits: Limits) -> Result<Self, std::io::Error> {
-        let wasm = wasmtime::Engine::new(&config()).map_err(std::io::Error::other)?;
+        Self::with_cache(limits, None)
+    }
+
+    /// The same, which finds in `cache` what was compiled before, and leaves there what it compiles.
+    ///
+    /// # Errors
+    /// As [`Engine::new`]. A cache that fails later is done without.
+    pub fn with_cache(limits: Limits, cache: Option<&CodeCache>) -> Result<Self, std::io::Error> {
+        let wasm = wasmtime::Engine::new(&config(cache)).map_err(std::io::Error::other)?;
         let mut linker = Linker::new(&wasm);
         bindings::Policy::add_to_linker::<_, HasSelf<HostState>>(&mut linker, |state| state)
             .map_err(std::io::Error::other)?;
@@ -104,9 +113,10 @@ impl Engine {
 
 /// Fuel for equal limits on all nodes, epochs for the clock, and nothing whose result depends on the machine.
 /// Multiple memories stay on: without them compiling a composed component panics in wasmtime 48.
-fn config() -> Config {
+pub(crate) fn config(cache: Option<&CodeCache>) -> Config {
     let mut config = Config::new();
     config
+        .cache(cache.map(CodeCache::wasm))
         .consume_fuel(true)
         .epoch_interruption(true)
         .concurrency_support(false)

@@ -235,6 +235,11 @@ impl Guard {
         Self { limits, used: 0, refused: None }
     }
 
+    /// Bytes of all memories together: the most there ever were, since a memory never shrinks.
+    pub(crate) fn memory(&self) -> u64 {
+        self.used as u64
+    }
+
     fn refuse(&mut self, reason: FailureReason, what: &str, wanted: usize, limit: usize) -> wasmtime::Result<bool> {
         self.refused = Some(reason);
         Err(wasmtime::Error::msg(format!("{what}: {wanted} wanted, {limit} allowed")))

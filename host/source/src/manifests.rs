@@ -83,8 +83,16 @@ impl Manifests {
     /// Reads everything at those paths once. A path that cannot be read is among the problems.
     #[must_use]
     pub fn load(paths: &[PathBuf], selection: &Selection) -> Loaded {
+        Self::load_with(paths, &[], selection)
+    }
+
+    /// The same, with texts that stand in no file of their own; each comes with a name for its problems, whose
+    /// extension tells YAML from JSON as that of a file does.
+    #[must_use]
+    pub fn load_with(paths: &[PathBuf], texts: &[(PathBuf, String)], selection: &Selection) -> Loaded {
         let mut tree = Tree::new(paths.to_vec(), selection.clone());
         tree.refresh();
+        texts.iter().for_each(|(name, text)| tree.add(name, text));
         let union = Union::of(&tree);
         let service_cidrs = union.ranges();
         let mut problems = tree.problems();

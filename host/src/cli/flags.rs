@@ -1,10 +1,10 @@
-//! Settings that have a flag of their own: those kube-proxy has one for.
+//! Settings that have a flag of their own: those kube-proxy has one for, and what concerns policies from outside.
 
 use clap::Args;
 
 use crate::config::{BindAddress, Flags, HEALTHZ_PORT, Layer, METRICS_PORT, node_port_word};
 
-/// kube-proxy's flags, with its meaning; each wins over the configuration files.
+/// kube-proxy's flags, with its meaning, and Weir's own; each wins over the configuration files.
 #[derive(Args, Clone, Debug, Default)]
 pub(crate) struct ProxyFlags {
     /// What a kube-proxy in this place would use: nftables, or ipvs, of which Weir keeps the scheduler.
@@ -25,6 +25,12 @@ pub(crate) struct ProxyFlags {
     /// Masquerade all traffic to ClusterIPs.
     #[arg(long, help_heading = "As with kube-proxy")]
     masquerade_all: bool,
+    /// Use no policy from outside of the binary: the built-in ones decide everywhere.
+    #[arg(long)]
+    disable_policies: bool,
+    /// Directory for compiled policies, which only the daemon may be able to write to.
+    #[arg(long, value_name = "DIR")]
+    policy_cache: Option<String>,
 }
 
 impl ProxyFlags {
@@ -38,6 +44,8 @@ impl ProxyFlags {
         layer.set_some("healthzBindAddress", self.healthz_bind_address);
         layer.set_some("metricsBindAddress", self.metrics_bind_address);
         layer.set_some("masqueradeAll", self.masquerade_all.then_some(true));
+        layer.set_some("policies.enabled", self.disable_policies.then_some(false));
+        layer.set_some("policies.cacheDirectory", self.policy_cache.as_ref());
         Flags { mode: self.proxy_mode.clone(), layer }
     }
 

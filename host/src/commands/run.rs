@@ -2,6 +2,7 @@
 
 mod origin;
 
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -10,18 +11,21 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 use weir_netlink::Kernel;
-use weir_policy::Catalog;
+use weir_policy::{Catalog, CodeCache};
 use weir_source::kubernetes::SourceHealth;
 
 use crate::cli::RunArgs;
-use crate::config::Config;
+use crate::config::{Config, DefaultPolicies, PolicyRecords};
 use crate::follow::{
     Follower, conntrack::Conntrack, health_ports::HealthPorts, load::LoadFollower, localhost_ports::LocalhostPorts,
 };
 use crate::health::ProxyHealth;
 use crate::metrics::{Metrics, Sources};
 use crate::node::{self, Surroundings};
-use crate::policies::{self, Policies};
+use crate::policies::compiler::{Aside, Compiler};
+use crate::policies::oci::source::Copies;
+use crate::policies::{self, Loading, Policies};
+use crate::records::Records;
 use crate::runner::{LEAST_INTERVAL, Runner};
 use crate::serve;
 
@@ -49,9 +53,15 @@ pub(crate) fn run(args: &RunArgs, config: Config) -> anyhow::Result<()> {
     let identity = node::identity(&config);
     info!(node = %identity.name, zone = %identity.zone, config = %serde_json::to_string(&config)?, "starting");
     let kernel = Kernel::open()?;
-    let engine = super::engine(&config)?;
+    let cache = code_cache(&config.policies);
+    let engine = super::engine(&config, cache.as_ref())?;
     let catalog = Catalog::awaiting(&engine, &config.policies.traffic, &config.policies.balancer)?;
     let mut pipeline = super::pipeline(&config, catalog, &node::addresses()?, kernel);
+    let PolicyRecords { directory, most } = &config.policy_records;
+    if !directory.is_empty() {
+        let records = Records::open(directory.into(), usize::try_from(*most)?);
+        pipeline.set_recorder(Arc::new(records.with_context(|| format!("policyRecords.directory: {directory}"))?));
+    }
     // A second Weir on this node must end here, not wait for its turn.
     pipeline.claim()?;
     // Syncs stay on this thread. What listens has the other: it neither waits for a sync nor holds one up.
@@ -59,7 +69,17 @@ pub(crate) fn run(args: &RunArgs, config: Config) -> anyhow::Result<()> {
     runtime.block_on(async {
         let (sender, events) = mpsc::channel(BACKLOG);
         let directory = args.policies.clone();
-        let (policies, deliveries) = Policies::start(engine, 1 + usize::from(directory.is_some()))?;
+        // The kernel's own name of this program, which holds when the file was replaced.
+        let compiler = Compiler::new(engine, cache, Aside::Program("/proc/self/exe".into()));
+        let DefaultPolicies { oci, oci_directory, enabled, .. } = config.policies.clone();
+        let loading = Loading { compiler, node: identity.name.clone(), enabled };
+        let sources = 1 + usize::from(directory.is_some()) + usize::from(!oci.is_empty());
+        let (policies, deliveries) = Policies::start(loading, sources)?;
+        if !oci.is_empty() {
+            let copies = (!oci_directory.is_empty()).then(|| Copies::open(oci_directory.clone().into()));
+            let copies = copies.transpose().with_context(|| format!("policies.ociDirectory: {oci_directory}"))?;
+            tokio::spawn(policies::oci::source::follow(oci, copies, deliveries.clone()));
+        }
         if let Some(directory) = directory {
             policies::directory::watch(directory, deliveries.clone())?;
         }
@@ -93,6 +113,16 @@ pub(crate) fn run(args: &RunArgs, config: Config) -> anyhow::Result<()> {
             .await;
         anyhow::Ok(())
     })
+}
+
+/// The directory for compiled policies, if there should be one. One that cannot be used is told, and done without.
+fn code_cache(policies: &DefaultPolicies) -> Option<CodeCache> {
+    let path = Some(&policies.cache_directory).filter(|path| !path.is_empty())?;
+    let opened = CodeCache::open(Path::new(path));
+    if let Err(error) = &opened {
+        warn!("policies.cacheDirectory: {error}; policies are compiled again at each start");
+    }
+    opened.ok()
 }
 
 /// Whoever keeps something in line with the Services besides the rules. What this kernel cannot do is told once and

@@ -38,16 +38,11 @@ pub(super) fn ipvs(scheduler: &str, layer: &mut Layer) -> Vec<String> {
     // The documented default of kube-proxy's `ipvs.scheduler`.
     let scheduler = if scheduler.is_empty() { "rr" } else { scheduler };
     let mut notes = vec!["mode ipvs: Weir programs nftables, and keeps the scheduler as the default policy".to_owned()];
-    let policy = match scheduler {
-        "rr" => Some("round-robin"),
-        "wrr" => Some("weighted"),
-        _ => None,
-    };
-    match policy {
-        Some(policy) => layer.set("policies.balancer", policy),
-        None => notes.push(format!(
-            "ipvs.scheduler {scheduler:?}: no built-in policy does the same, so the default stays; \
-             set `policies.balancer` of a WeirConfiguration to choose another"
+    match weir_model::ipvs::stand_in(scheduler, &[]) {
+        // The catalog knows the policy by this name, too, with the settings that make it the same.
+        Ok(_) => layer.set("policies.balancer", scheduler),
+        Err(why) => notes.push(format!(
+            "ipvs.scheduler: {why}. The default stays; set `policies.balancer` of a WeirConfiguration to choose another"
         )),
     }
     notes

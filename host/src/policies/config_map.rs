@@ -1,9 +1,11 @@
-//! ConfigMaps, and directories that look like mounted ones, into artifacts.
+//! ConfigMaps, and directories that look like mounted ones, into offers.
 
 use std::collections::BTreeMap;
 
 use serde_json::Value;
 use weir_policy::{Artifact, Wasi};
+
+use super::offer::{DigestPrefix, Offer, Rollout};
 
 /// Key of the default settings (JSON).
 const SETTINGS: &str = "settings";
@@ -15,36 +17,45 @@ const LIMITS: &str = "limits";
 const MAX_REMOVED_PERCENT: &str = "max-removed-percent";
 /// Key of what it may import besides the contract.
 const WASI: &str = "wasi";
+/// Key that lets a policy rest.
+const ENABLED: &str = "enabled";
+/// Key of the version that runs on every node.
+const USE_DIGEST: &str = "use-digest";
+/// Key of the names of nodes that run the canary.
+const CANARY_NODES: &str = "canary-nodes";
+/// Key of the share of nodes that run the canary.
+const CANARY_PERCENT: &str = "canary-percent";
 /// Every key of `data`.
-const KEYS: [&str; 5] = [SETTINGS, FAIL_STRATEGY, LIMITS, MAX_REMOVED_PERCENT, WASI];
+const KEYS: [&str; 9] =
+    [SETTINGS, FAIL_STRATEGY, LIMITS, MAX_REMOVED_PERCENT, WASI, ENABLED, USE_DIGEST, CANARY_NODES, CANARY_PERCENT];
+
+/// How the name of a component ends.
+const ENDS: [&str; 3] = [".wasm", ".wasm.gz", ".wasm.zst"];
 
 /// The policy `name` out of what a ConfigMap holds under `binaryData` and `data`: one component, under any name that
 /// ends in `.wasm`, `.wasm.gz` or `.wasm.zst`, its default `settings`, its `fail-strategy`, its own `limits`, its
-/// `max-removed-percent`, and what it may have of `wasi`.
+/// `max-removed-percent` and what it may have of `wasi`; one more component called `canary` with such an end, and who
+/// runs it; and the keys that choose a version or none.
 ///
 /// # Errors
 /// What is missing or makes no sense, with the field.
-pub fn artifact(
-    name: &str,
-    binary: BTreeMap<String, Vec<u8>>,
-    data: &BTreeMap<String, String>,
-) -> Result<Artifact, String> {
-    let is_component = |key: &String| [".wasm", ".wasm.gz", ".wasm.zst"].iter().any(|end| key.ends_with(end));
+pub fn offer(name: &str, binary: BTreeMap<String, Vec<u8>>, data: &BTreeMap<String, String>) -> Result<Offer, String> {
     if let Some(unknown) = data.keys().find(|key| !KEYS.contains(&key.as_str())) {
         return Err(format!("data.{unknown}: unknown; there are {}", KEYS.join(", ")));
     }
-    if let Some(unknown) = binary.keys().find(|key| !is_component(key)) {
-        return Err(format!("binaryData.{unknown}: a component's name ends in .wasm, .wasm.gz or .wasm.zst"));
-    }
-    let mut components = binary.into_iter();
-    let Some((_, component)) = components.next() else {
-        return Err("binaryData: holds no component; one entry such as policy.wasm is needed".to_owned());
-    };
-    if let Some((second, _)) = components.next() {
-        return Err(format!("binaryData.{second}: a second component; one is needed"));
-    }
+    let (component, canary) = components(binary)?;
     let text = |key: &str| data.get(key).map(|text| text.trim().to_owned()).unwrap_or_default();
-    Ok(Artifact {
+    let rollout = rollout(&text).map_err(|(key, why)| format!("data.{key}: {why}"))?;
+    let wanted = !rollout.canary_nodes.is_empty() || data.contains_key(CANARY_PERCENT);
+    if wanted && canary.is_none() {
+        return Err(format!(
+            "binaryData: holds no canary.wasm, which data.{CANARY_NODES} and .{CANARY_PERCENT} ask for"
+        ));
+    }
+    if canary.is_some() && !wanted {
+        return Err(format!("data: says of no node that it runs the canary; {CANARY_NODES} or {CANARY_PERCENT} does"));
+    }
+    let artifact = Artifact {
         name: name.to_owned(),
         component,
         settings: text(SETTINGS),
@@ -56,7 +67,8 @@ pub fn artifact(
             "inert" => Wasi::Inert,
             other => return Err(format!("data.{WASI}: must be none or inert, not {other:?}")),
         },
-    })
+    };
+    Ok(Offer { artifact, canary, rollout })
 }
 
 /// The numbers of `data.limits`; the engine knows which there are, and how large they may be.
@@ -84,14 +96,50 @@ fn percent(text: &str) -> Result<Option<u8>, String> {
     }
 }
 
+/// The component, and the canary.
+fn components(binary: BTreeMap<String, Vec<u8>>) -> Result<(Vec<u8>, Option<Vec<u8>>), String> {
+    let (mut stable, mut canary) = (None, None);
+    for (key, bytes) in binary {
+        let Some(stem) = ENDS.iter().find_map(|end| key.strip_suffix(end)) else {
+            return Err(format!("binaryData.{key}: a component's name ends in .wasm, .wasm.gz or .wasm.zst"));
+        };
+        let place = if stem == "canary" { &mut canary } else { &mut stable };
+        if place.replace(bytes).is_some() {
+            return Err(format!("binaryData.{key}: a second component; one is needed, and one called canary may be"));
+        }
+    }
+    let missing = || "binaryData: holds no component; one entry such as policy.wasm is needed".to_owned();
+    Ok((stable.ok_or_else(missing)?, canary))
+}
+
+/// What the keys say by their `text`, which is empty for those that are not there. Errors name their key.
+fn rollout(text: impl Fn(&str) -> String) -> Result<Rollout, (&'static str, String)> {
+    let off = match &*text(ENABLED) {
+        "" | "true" => false,
+        "false" => true,
+        other => return Err((ENABLED, format!("must be true or false, not {other:?}"))),
+    };
+    let pin = Some(text(USE_DIGEST)).filter(|text| !text.is_empty());
+    let pin = pin.map(|pin| DigestPrefix::read(&pin)).transpose().map_err(|why| (USE_DIGEST, why))?;
+    let canary_nodes =
+        text(CANARY_NODES).split([',', ' ', '\n']).filter(|name| !name.is_empty()).map(str::to_owned).collect();
+    let percent = text(CANARY_PERCENT);
+    let canary_percent = match percent.parse::<u8>() {
+        _ if percent.is_empty() => 0,
+        Ok(percent) if percent <= 100 => percent,
+        _ => return Err((CANARY_PERCENT, format!("must be 0 to 100, not {percent:?}"))),
+    };
+    Ok(Rollout { off, pin, canary_nodes, canary_percent })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn read(binary: &[&str], data: &[(&str, &str)]) -> Result<Artifact, String> {
+    fn read(binary: &[&str], data: &[(&str, &str)]) -> Result<Offer, String> {
         let binary = binary.iter().map(|key| ((*key).to_owned(), key.as_bytes().to_vec())).collect();
         let data = data.iter().map(|(key, text)| ((*key).to_owned(), (*text).to_owned())).collect();
-        artifact("mine", binary, &data)
+        offer("mine", binary, &data)
     }
 
     #[test]
@@ -113,13 +161,33 @@ mod tests {
             max_removed_percent: Some(100),
             wasi: Wasi::Inert,
         };
-        assert_eq!(read, Ok(expected));
+        assert_eq!(read, Ok(expected.into()));
+    }
+
+    #[test]
+    fn which_version_runs_where() {
+        let keys = [
+            ("canary-nodes", "n1, n2\n"),
+            ("canary-percent", "10"),
+            ("use-digest", "sha256:0123abcd"),
+            ("enabled", "false"),
+        ];
+        let read = read(&["policy.wasm", "canary.wasm.gz"], &keys).expect("an offer");
+        assert_eq!(read.canary.as_deref(), Some(&b"canary.wasm.gz"[..]));
+        let expected = Rollout {
+            off: true,
+            pin: DigestPrefix::read("0123abcd").ok(),
+            canary_nodes: vec!["n1".to_owned(), "n2".to_owned()],
+            canary_percent: 10,
+        };
+        assert_eq!(read.rollout, expected);
     }
 
     #[test]
     fn mistakes_name_their_field() {
         for (binary, data, expected) in [
             (&[][..], &[][..], "binaryData: holds no component"),
+            (&["canary.wasm"], &[("canary-percent", "5")], "binaryData: holds no component"),
             (&["a.wasm", "b.wasm"], &[], "binaryData.b.wasm: a second component"),
             (&["policy.bin"], &[], "binaryData.policy.bin: "),
             (&["a.wasm"], &[("setings", "{}")], "data.setings: unknown"),
@@ -127,6 +195,11 @@ mod tests {
             (&["a.wasm"], &[("limits", "{\"fuel\": -1}")], "data.limits.fuel: must be a whole number, not -1"),
             (&["a.wasm"], &[("wasi", "yes")], "data.wasi: must be none or inert"),
             (&["a.wasm"], &[("max-removed-percent", "101")], "data.max-removed-percent: must be 0 to 100"),
+            (&["a.wasm"], &[("canary-percent", "5")], "binaryData: holds no canary.wasm"),
+            (&["a.wasm", "canary.wasm"], &[], "data: says of no node"),
+            (&["a.wasm", "canary.wasm"], &[("canary-percent", "101")], "data.canary-percent: must be 0 to 100"),
+            (&["a.wasm"], &[("enabled", "no")], "data.enabled: must be true or false"),
+            (&["a.wasm"], &[("use-digest", "v2")], "data.use-digest: \"v2\""),
         ] {
             let told = read(binary, data).expect_err("a mistake");
             assert!(told.starts_with(expected), "{told}");

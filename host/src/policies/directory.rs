@@ -2,7 +2,8 @@
 //!
 //! Each directory in it is a policy, with the keys of a ConfigMap as its files (`policy.wasm`, `settings`,
 //! `fail-strategy`, `limits`, …); each file `NAME.wasm` (or `.wasm.gz`, `.wasm.zst`) right in it is one without settings. Names
-//! that begin with a dot are left out, which covers the `..data` machinery of mounted ConfigMaps.
+//! that begin with a dot are left out, which covers the `..data` machinery of mounted ConfigMaps. An entry of the name
+//! [`SWITCH`] switches all policies off while it is there.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,7 +14,7 @@ use std::time::{Duration, SystemTime};
 
 use tracing::warn;
 
-use super::{Deliveries, Delivery, artifact};
+use super::{Deliveries, Delivery, SWITCH, offer};
 
 /// How often the directory is looked at. A look costs one `stat` a file.
 const LOOK: Duration = Duration::from_secs(1);
@@ -47,7 +48,7 @@ pub fn watch(path: PathBuf, deliveries: Deliveries) -> io::Result<()> {
                     unreadable = false;
                     let changed = found.iter().filter(|(name, files)| known.get(*name) != Some(files));
                     let set = changed.map(|(name, files)| deliver(name, files));
-                    let gone = known.keys().filter(|name| !found.contains_key(*name)).cloned().map(Delivery::Gone);
+                    let gone = known.keys().filter(|name| !found.contains_key(*name)).map(|name| withdraw(name));
                     let list = (!listed).then_some(Delivery::Listed);
                     for delivery in set.chain(gone).chain(list).collect::<Vec<_>>() {
                         if deliveries.send(delivery).is_err() {
@@ -73,7 +74,9 @@ fn policies(path: &Path) -> io::Result<BTreeMap<String, Stamps>> {
     let mut found = BTreeMap::new();
     for entry in visible(path)? {
         let metadata = fs::metadata(&entry)?;
-        if metadata.is_dir() {
+        if name_of(&entry) == SWITCH {
+            found.insert(SWITCH.to_owned(), Stamps::new());
+        } else if metadata.is_dir() {
             let files: Stamps = visible(&entry)?
                 .into_iter()
                 .filter_map(|file| {
@@ -101,7 +104,14 @@ fn name_of(path: &Path) -> String {
     path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
+fn withdraw(name: &str) -> Delivery {
+    if name == SWITCH { Delivery::Switch(false) } else { Delivery::Gone(name.to_owned()) }
+}
+
 fn deliver(name: &str, files: &Stamps) -> Delivery {
+    if name == SWITCH {
+        return Delivery::Switch(true);
+    }
     let bad = |why: String| Delivery::Bad { name: name.to_owned(), why };
     let (mut binary, mut data) = (BTreeMap::new(), BTreeMap::new());
     for (path, (size, _)) in files {
@@ -122,8 +132,8 @@ fn deliver(name: &str, files: &Stamps) -> Delivery {
             data.insert(key, String::from_utf8_lossy(&bytes).into_owned());
         }
     }
-    match artifact(name, binary, &data) {
-        Ok(artifact) => Delivery::Set(artifact),
+    match offer(name, binary, &data) {
+        Ok(offer) => Delivery::Set(offer),
         Err(why) => bad(why),
     }
 }

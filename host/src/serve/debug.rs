@@ -9,6 +9,7 @@ use hyper::StatusCode;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
+use weir_model::ObjectKey;
 
 use super::http::{Page, Pages};
 use super::{Question, Questions};
@@ -31,7 +32,7 @@ pub(super) struct DebugPages {
 
 /// The pages, for whoever looks for them.
 const INDEX: &str = "/metrics\n/healthz\n/proxyMode\n/configz\n/debug/services\n/debug/plan\n/debug/rules\n\
-                     /debug/transaction\n/debug/policies\n";
+                     /debug/transaction\n/debug/policies\n/debug/records/NAMESPACE/SERVICE\n";
 
 /// OpenMetrics' text form.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -77,7 +78,13 @@ impl Pages for DebugPages {
                 let board = self.board.clone();
                 self.ask(Question::Policies, move |answer| show::policies(&answer, &board)).await
             }
-            _ => Page::missing(),
+            _ => match path.strip_prefix("/debug/records/").and_then(|service| service.split_once('/')) {
+                Some((namespace, name)) => {
+                    let service = ObjectKey { namespace: namespace.to_owned(), name: name.to_owned() };
+                    self.ask(|to| Question::Records(service, to), |answer| show::records(&answer)).await
+                }
+                None => Page::missing(),
+            },
         }
     }
 }

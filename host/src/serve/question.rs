@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
-use weir_model::{Names, Origin, Port, PortKey, Service};
+use weir_model::{Names, ObjectKey, Origin, Port, PortKey, Service};
 use weir_nft::{Dataplane, Ruleset, Transaction, text};
 use weir_plan::PortPlan;
-use weir_policy::Resting;
+use weir_policy::{Record, Resting};
 
 use super::Questions;
 use crate::metrics::ip_family;
@@ -28,6 +28,8 @@ pub enum Question {
     Rules(oneshot::Sender<Ruleset>),
     /// What was last sent to the kernel.
     Transaction(oneshot::Sender<LastTransaction>),
+    /// What the policies were asked about a Service, and what they answer.
+    Records(ObjectKey, oneshot::Sender<Vec<Record>>),
     /// Who decides.
     Policies(oneshot::Sender<Decided>),
 }
@@ -108,13 +110,14 @@ impl Inspector {
     }
 
     /// Answers a question.
-    pub fn answer<D: Dataplane>(&self, pipeline: &Pipeline<D>, question: Question) {
+    pub fn answer<D: Dataplane>(&self, pipeline: &mut Pipeline<D>, question: Question) {
         // Sending fails when whoever asked does not wait any more, who then needs no answer.
         match question {
             Question::Services(to) => drop(to.send(snapshot(pipeline))),
             Question::Plan(to) => drop(to.send(pipeline.installed().plans().cloned().collect())),
             Question::Rules(to) => drop(to.send(pipeline.installed().ruleset())),
             Question::Transaction(to) => drop(to.send(self.last.clone())),
+            Question::Records(service, to) => drop(to.send(pipeline.records(&service))),
             Question::Policies(to) => drop(to.send(decided(pipeline))),
         }
     }

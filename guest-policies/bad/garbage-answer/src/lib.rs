@@ -1,27 +1,51 @@
 //! Answers nonsense, of the kind its settings name; without settings it answers well. Plays both roles.
 
-wit_bindgen::generate!({ path: "../../../wit/v0.1", world: "policy" });
+wit_bindgen::generate!({ path: "../../../wit", world: "policy" });
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use exports::weir::policy::about::{self, Info, Inputs, Problem};
 use exports::weir::policy::balancer::{self, IndexFunction, Ring, Share, Spread};
-use exports::weir::policy::traffic_policy::{self, Eligibility, Endpoint, Port, Route};
+use exports::weir::policy::traffic_policy::{self, Eligibility, Port, Route};
 use weir::policy::snapshot::View;
-use weir::policy::types::PolicyError;
+use weir::policy::types::{Columns, PolicyError};
 
 /// Whether this instance has answered before.
 static USED: AtomicBool = AtomicBool::new(false);
 
 struct Garbage;
 
+impl about::Guest for Garbage {
+    fn describe() -> Info {
+        let (name, summary, licence) =
+            (env!("CARGO_PKG_NAME"), env!("CARGO_PKG_DESCRIPTION"), env!("CARGO_PKG_LICENSE"));
+        Info {
+            name: name.to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            summary: summary.to_owned(),
+            licence: licence.to_owned(),
+            inputs: Inputs::empty(),
+        }
+    }
+
+    fn check(_settings: String) -> Vec<Problem> {
+        Vec::new()
+    }
+}
+
 impl traffic_policy::Guest for Garbage {
-    fn decide(view: &View, ports: Vec<Port>, _endpoints: Vec<Endpoint>) -> Result<Vec<Eligibility>, PolicyError> {
-        let mut answer: Vec<_> = ports.iter().map(|port| eligibility(port, &view.settings(port.id))).collect();
-        if ports.iter().any(|port| view.settings(port.id) == "no-eligibility") {
+    fn decide(view: &View, ports: Vec<Port>, _: Columns) -> Result<Vec<Eligibility>, PolicyError> {
+        let mut answer: Vec<_> = ports.iter().map(|port| eligibility(port, &kind(view, port.id))).collect();
+        if ports.iter().any(|port| kind(view, port.id) == "no-eligibility") {
             answer.clear();
         }
         Ok(answer)
     }
+}
+
+/// The settings of a port or ring, as a word or as JSON.
+fn kind(view: &View, id: u32) -> String {
+    view.settings(id).trim_matches('"').to_owned()
 }
 
 fn eligibility(port: &Port, kind: &str) -> Eligibility {
@@ -33,6 +57,7 @@ fn eligibility(port: &Port, kind: &str) -> Eligibility {
         internal: Route::Cluster,
         external: Route::Cluster,
         short_cut: false,
+        again_seconds: 0,
         reason: String::new(),
     };
     match kind {
@@ -51,15 +76,15 @@ fn eligibility(port: &Port, kind: &str) -> Eligibility {
 }
 
 impl balancer::Guest for Garbage {
-    fn balance(view: &View, rings: Vec<Ring>, _ids: Vec<u32>, _weights: Vec<u32>) -> Result<Vec<Spread>, PolicyError> {
-        let mut answer: Vec<_> = rings.iter().map(|ring| spread(ring, &view.settings(ring.id))).collect();
-        if rings.iter().any(|ring| view.settings(ring.id) == "one-spread-too-many") {
+    fn balance(view: &View, rings: Vec<Ring>, _: Columns) -> Result<Vec<Spread>, PolicyError> {
+        let mut answer: Vec<_> = rings.iter().map(|ring| spread(ring, &kind(view, ring.id))).collect();
+        if rings.iter().any(|ring| kind(view, ring.id) == "one-spread-too-many") {
             answer.extend(rings.first().map(|ring| spread(ring, "")));
         }
-        if rings.iter().any(|ring| view.settings(ring.id) == "forgetful") {
+        if rings.iter().any(|ring| kind(view, ring.id) == "forgetful") {
             assert!(!USED.swap(true, Ordering::Relaxed), "an instance is there for one call");
         }
-        if rings.iter().any(|ring| view.settings(ring.id) == "unknown-ring") {
+        if rings.iter().any(|ring| kind(view, ring.id) == "unknown-ring") {
             view.settings(u32::MAX);
         }
         Ok(answer)
@@ -75,7 +100,14 @@ fn spread(ring: &Ring, kind: &str) -> Spread {
         "too-many-slots" => Share::Slots(vec![0; 1 << 16]),
         _ => Share::Equal,
     };
-    Spread { id: ring.id, index: IndexFunction::Random, share, affinity_seconds: ring.affinity_seconds }
+    Spread {
+        id: ring.id,
+        index: IndexFunction::Random,
+        share,
+        affinity_seconds: ring.affinity_seconds,
+        again_seconds: 0,
+        reason: String::new(),
+    }
 }
 
 export!(Garbage);

@@ -5,30 +5,56 @@ wit_bindgen::generate!({
         package example:dialer@1.0.0;
         interface network { dial: func(address: string) -> bool; }
         world dialer {
-            include weir:policy/balancer-only@0.1.0;
+            include weir:policy/balancer-only@0.2.0;
             import network;
         }
     "#,
-    path: ["../../../wit/v0.1"],
+    path: ["../../../wit"],
     world: "example:dialer/dialer",
     generate_all,
 });
 
 use example::dialer::network::dial;
-use exports::weir::policy::balancer::{Guest, IndexFunction, PolicyError, Ring, Share, Spread};
+use exports::weir::policy::about::{self, Info, Inputs, Problem};
+use exports::weir::policy::balancer::{Columns, Guest, IndexFunction, PolicyError, Ring, Share, Spread};
 use weir::policy::snapshot::View;
 
 struct Dialer;
 
+impl about::Guest for Dialer {
+    fn describe() -> Info {
+        let (name, summary, licence) =
+            (env!("CARGO_PKG_NAME"), env!("CARGO_PKG_DESCRIPTION"), env!("CARGO_PKG_LICENSE"));
+        Info {
+            name: name.to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            summary: summary.to_owned(),
+            licence: licence.to_owned(),
+            inputs: Inputs::empty(),
+        }
+    }
+
+    fn check(_settings: String) -> Vec<Problem> {
+        Vec::new()
+    }
+}
+
 impl Guest for Dialer {
-    fn balance(view: &View, rings: Vec<Ring>, _ids: Vec<u32>, _weights: Vec<u32>) -> Result<Vec<Spread>, PolicyError> {
+    fn balance(view: &View, rings: Vec<Ring>, _: Columns) -> Result<Vec<Spread>, PolicyError> {
         Ok(rings.into_iter().map(|ring| spread(view, ring)).collect())
     }
 }
 
 fn spread(view: &View, ring: Ring) -> Spread {
     let alive = (0..ring.count).filter(|endpoint| dial(&view.endpoint_address(ring.id, *endpoint)));
-    Spread { id: ring.id, index: IndexFunction::Random, share: Share::Slots(alive.collect()), affinity_seconds: 0 }
+    Spread {
+        id: ring.id,
+        index: IndexFunction::Random,
+        share: Share::Slots(alive.collect()),
+        affinity_seconds: 0,
+        again_seconds: 0,
+        reason: String::new(),
+    }
 }
 
 export!(Dialer);

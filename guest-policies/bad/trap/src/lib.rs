@@ -1,25 +1,46 @@
-//! Panics on rings with the settings `trap`; all others it balances well.
+//! Panics on rings with the settings `trap`, as a word or as JSON; all others it balances well.
 
-wit_bindgen::generate!({ path: "../../../wit/v0.1", world: "balancer-only" });
+wit_bindgen::generate!({ path: "../../../wit", world: "balancer-only" });
 
-use exports::weir::policy::balancer::{Guest, IndexFunction, PolicyError, Ring, Share, Spread};
+use exports::weir::policy::about::{self, Info, Inputs, Problem};
+use exports::weir::policy::balancer::{Columns, Guest, IndexFunction, PolicyError, Ring, Share, Spread};
 use weir::policy::snapshot::View;
 
 struct Trap;
 
+impl about::Guest for Trap {
+    fn describe() -> Info {
+        let (name, summary, licence) =
+            (env!("CARGO_PKG_NAME"), env!("CARGO_PKG_DESCRIPTION"), env!("CARGO_PKG_LICENSE"));
+        Info {
+            name: name.to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            summary: summary.to_owned(),
+            licence: licence.to_owned(),
+            inputs: Inputs::empty(),
+        }
+    }
+
+    fn check(_settings: String) -> Vec<Problem> {
+        Vec::new()
+    }
+}
+
 impl Guest for Trap {
-    fn balance(view: &View, rings: Vec<Ring>, _ids: Vec<u32>, _weights: Vec<u32>) -> Result<Vec<Spread>, PolicyError> {
+    fn balance(view: &View, rings: Vec<Ring>, _: Columns) -> Result<Vec<Spread>, PolicyError> {
         Ok(rings.into_iter().map(|ring| spread(view, ring)).collect())
     }
 }
 
 fn spread(view: &View, ring: Ring) -> Spread {
-    assert_ne!(view.settings(ring.id), "trap", "told to trap");
+    assert_ne!(view.settings(ring.id).trim_matches('"'), "trap", "told to trap");
     Spread {
         id: ring.id,
         index: IndexFunction::RoundRobin,
         share: Share::Equal,
         affinity_seconds: ring.affinity_seconds,
+        again_seconds: 0,
+        reason: String::new(),
     }
 }
 

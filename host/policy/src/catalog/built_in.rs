@@ -1,7 +1,10 @@
 //! The policies in the binary. Each is compiled when it is first needed: most nodes need two of them, and a start
 //! should not wait for the others.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
+
+use weir_model::ipvs;
 
 use crate::compiled::{LoadError, Policy};
 use crate::engine::Engine;
@@ -29,28 +32,41 @@ built_in![
     "weighted" = "weighted",
     "weighted-least-connections" = "weighted-least-connections",
     "zone-aware" = "zone-aware",
+    "zone-aware-by-load" = "zone-aware-by-load",
 ];
 
 /// Whether a built-in policy has that name.
 pub(crate) fn is_built_in(name: &str) -> bool {
-    BUILT_IN.iter().any(|(built_in, _)| *built_in == name)
+    BUILT_IN.iter().any(|(built_in, _)| *built_in == name) || ipvs::policy(name).is_some()
 }
 
 /// A policy of the binary, or one that came from outside. A clone shares what is compiled.
 #[derive(Clone, Debug)]
 pub(super) enum Entry {
-    BuiltIn { name: &'static str, bytes: &'static [u8], compiled: Arc<OnceLock<Result<Arc<Policy>, LoadError>>> },
+    BuiltIn {
+        name: &'static str,
+        bytes: &'static [u8],
+        /// Settings for Services that give none.
+        settings: &'static str,
+        compiled: Arc<OnceLock<Result<Arc<Policy>, LoadError>>>,
+    },
     Loaded(Arc<Policy>),
 }
 
 impl Entry {
-    /// All of the binary, none compiled yet.
-    pub(super) fn built_in() -> impl Iterator<Item = (String, Self)> {
+    /// All of the binary by name, none compiled yet, and those that IPVS' names lead to.
+    pub(super) fn built_in() -> BTreeMap<String, Self> {
         let entry = |(name, bytes): &(&'static str, &'static [u8])| {
-            let entry = Self::BuiltIn { name, bytes, compiled: Arc::default() };
+            let entry = Self::BuiltIn { name, bytes, settings: "", compiled: Arc::default() };
             ((*name).to_owned(), entry)
         };
-        BUILT_IN.iter().map(entry)
+        let mut entries: BTreeMap<String, Self> = BUILT_IN.iter().map(entry).collect();
+        for (scheduler, policy, settings) in ipvs::SCHEDULERS {
+            let Some(Self::BuiltIn { name, bytes, compiled, .. }) = entries.get(policy).cloned() else { continue };
+            let compiled = if settings.is_empty() { compiled } else { Arc::default() };
+            entries.insert(scheduler.to_owned(), Self::BuiltIn { name, bytes, settings, compiled });
+        }
+        entries
     }
 
     /// The policy, compiled if it is not yet.
@@ -60,8 +76,9 @@ impl Entry {
     pub(super) fn policy(&self, engine: &Engine) -> Result<&Arc<Policy>, &LoadError> {
         match self {
             Self::Loaded(policy) => Ok(policy),
-            Self::BuiltIn { name, bytes, compiled } => {
-                compiled.get_or_init(|| Policy::load(engine, name, bytes).map(Arc::new)).as_ref()
+            Self::BuiltIn { name, bytes, settings, compiled } => {
+                let load = || Ok(Arc::new(Policy::load(engine, name, bytes)?.with_settings(settings)));
+                compiled.get_or_init(load).as_ref()
             }
         }
     }
@@ -81,13 +98,24 @@ mod tests {
     use crate::Limits;
 
     #[test]
+    fn the_names_of_ipvs_lead_to_policies() {
+        let (engine, entries) = (Engine::new(Limits::default()).expect("an engine"), Entry::built_in());
+        for (name, policy, settings) in ipvs::SCHEDULERS {
+            let found = entries[name].policy(&engine).unwrap_or_else(|why| panic!("{name}: {why}"));
+            assert_eq!((found.name(), found.settings()), (policy, settings), "{name}");
+            assert_eq!(found.check(settings).expect("it can be asked"), [], "{name}");
+        }
+    }
+
+    #[test]
     fn every_one_loads_and_says_what_it_is() {
         let engine = Engine::new(Limits::default()).expect("an engine");
-        for (name, entry) in Entry::built_in() {
+        for (name, _) in BUILT_IN {
+            let entry = &Entry::built_in()[*name];
             let policy = entry.policy(&engine).unwrap_or_else(|why| panic!("{name}: {why}"));
             let about = policy.about().unwrap_or_else(|| panic!("{name} says nothing of itself"));
             // What IPVS calls persistence has two names here.
-            let own = if name == "sticky" { "client-ip" } else { &name };
+            let own = if *name == "sticky" { "client-ip" } else { name };
             assert_eq!((&*about.name, &*about.licence), (own, "Apache-2.0"));
             assert!(!about.version.is_empty() && about.summary.ends_with('.'), "{about:?}");
             assert_eq!(policy.check("").expect("it can be asked"), [], "{name} works without settings");

@@ -14,6 +14,7 @@ use crate::call::{Instance, Problem};
 use crate::compiled::{Policy, Role};
 use crate::host::ring_number;
 use crate::limits::FailureReason;
+use crate::record::Record;
 use crate::subject::{Subject, Subjects};
 
 /// Positions below `count` that share a policy, policy by policy.
@@ -113,8 +114,10 @@ pub(super) fn traffic<'a>(
             progress,
         );
         for (at, answer) in answers.into_iter().enumerate() {
+            let words = progress.words(&answer);
             let checked = answer
                 .and_then(|answer| answer::eligible(subject(at), number(asked[members[at]]), answer).map_err(invalid));
+            progress.record(&checked, words, |outcome| Record::of(subjects, asked[members[at]], None, policy, outcome));
             match checked {
                 Ok(answer) => {
                     progress.quarantine.did_well(subject(at).port.key, Role::TrafficPolicy, policy);
@@ -266,8 +269,12 @@ pub(super) fn rings<'a>(
             progress,
         );
         for (at, answer) in answers.into_iter().enumerate() {
+            let words = progress.words(&answer);
             let checked = answer.and_then(|answer| answer::spread(id(at), list(at), answer).map_err(invalid));
             let (place, which) = wanted[members[at]];
+            progress.record(&checked, words, |outcome| {
+                Record::of(subjects, asked[place], Some((number(which), list(at))), policy, outcome)
+            });
             match checked {
                 Ok(ring) => {
                     if let Some(rings) = &mut rings[place] {

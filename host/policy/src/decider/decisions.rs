@@ -61,4 +61,6 @@ pub struct Stats {
     pub fuel: u64,
     /// Time it took.
     pub time: Duration,
+    /// The most memory one call had, in bytes.
+    pub memory: u64,
 }

@@ -42,6 +42,7 @@ impl Decider {
         // What it takes away is seen by what there is.
         let known = users.iter().filter_map(|id| Some((*id, self.remembered.get(id)?.clone())));
         trial.remembered = known.collect();
+        trial.recorder = self.recorder.clone();
         let decisions = trial.decide(store, &users);
         let failures: Vec<_> = decisions.failures.iter().filter(|failure| failure.policy == name).collect();
         let asked = decisions.ports.len();
@@ -77,6 +78,13 @@ impl Decider {
     pub fn withdraw(&mut self, store: &Store, name: &str) -> Vec<ServiceId> {
         let users = self.catalog.users(store, name);
         self.catalog.remove(name);
+        users
+    }
+
+    /// The same for a policy that rests: nobody is told that it is missing.
+    pub fn switch_off(&mut self, store: &Store, name: &str) -> Vec<ServiceId> {
+        let users = self.catalog.users(store, name);
+        self.catalog.switch_off(name);
         users
     }
 }

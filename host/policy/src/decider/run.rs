@@ -73,6 +73,7 @@ pub(super) fn run<'p, A: Send>(
             stats.asked += range.len() as u64;
             stats.fuel += instance.cost.fuel;
             stats.time += instance.cost.time;
+            stats.memory = stats.memory.max(instance.cost.memory);
             answer
         });
         let answer = answer.and_then(|answer| answer);

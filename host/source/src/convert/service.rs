@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec as Spec, ServiceStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::de::IgnoredAny;
-use weir_model::{Family, Protocol, ServiceKind, ServicePortSpec, ServiceSpec, TrafficPolicy};
+use weir_model::{Family, Protocol, ServiceKind, ServicePortSpec, ServiceSpec, TrafficPolicy, ipvs};
 
 use super::{Converted, FieldProblem, Selection, address, meta};
 
@@ -16,6 +16,12 @@ const DEFAULT_AFFINITY_SECONDS: u32 = 10_800;
 
 /// Most seconds of affinity the Kubernetes API allows: a day.
 const MAX_AFFINITY_SECONDS: u32 = 86_400;
+
+/// kube-router's annotation of a Service: the IPVS scheduler it asks for.
+const ANNOTATION_SCHEDULER: &str = "kube-router.io/service.scheduler";
+
+/// The same for the scheduler's flags, with commas between them.
+const ANNOTATION_FLAGS: &str = "kube-router.io/service.schedflags";
 
 /// The Service in the model's terms. What can be left out without harm to the rest goes to `warnings`.
 ///
@@ -46,6 +52,7 @@ pub fn service(
             "not set, so nothing is programmed; no API server gives addresses out here",
         ));
     }
+    let (policy, policy_settings) = policy(&object.metadata, warnings);
     Ok(Converted::Taken(ServiceSpec {
         key,
         kind,
@@ -63,8 +70,8 @@ pub fn service(
         internal_policy: traffic_policy("spec.internalTrafficPolicy", spec.internal_traffic_policy.as_deref())?,
         external_policy: traffic_policy("spec.externalTrafficPolicy", spec.external_traffic_policy.as_deref())?,
         affinity_seconds: affinity_seconds(spec)?,
-        policy: policy(&object.metadata),
-        policy_settings: policy_settings(&object.metadata, warnings),
+        policy,
+        policy_settings,
         annotations: annotations(&object.metadata),
     }))
 }
@@ -242,8 +249,27 @@ fn affinity_seconds(spec: &Spec) -> Result<u32, FieldProblem> {
     })
 }
 
-fn policy(meta: &ObjectMeta) -> Option<String> {
-    meta::annotation(meta, meta::ANNOTATION_POLICY).map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned)
+/// The policy a Service asks for and its settings: by Weir's annotations, else by those of kube-router.
+fn policy(meta: &ObjectMeta, warnings: &mut Vec<FieldProblem>) -> (Option<String>, Option<String>) {
+    let said = |name| meta::annotation(meta, name).map(str::trim).filter(|text| !text.is_empty());
+    let settings = policy_settings(meta, warnings);
+    if let Some(name) = said(meta::ANNOTATION_POLICY) {
+        return (Some(name.to_owned()), settings);
+    }
+    let Some(scheduler) = said(ANNOTATION_SCHEDULER) else { return (None, settings) };
+    let flags: Vec<&str> =
+        said(ANNOTATION_FLAGS).into_iter().flat_map(|flags| flags.split(',')).map(str::trim).collect();
+    match ipvs::stand_in(scheduler, &flags) {
+        Ok((policy, usual)) => {
+            let usual = Some(usual.to_owned()).filter(|usual| !usual.is_empty());
+            (Some(policy.to_owned()), settings.or(usual))
+        }
+        Err(why) => {
+            let field = meta::annotation_field(ANNOTATION_SCHEDULER);
+            warnings.push(FieldProblem::new(field, format!("{why}; the node's default policy decides")));
+            (None, settings)
+        }
+    }
 }
 
 /// Annotations a policy may ask for, under these prefixes; Weir's own that it reads itself are not among them.

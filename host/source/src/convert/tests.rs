@@ -91,6 +91,34 @@ fn what_a_plain_service_means() {
 }
 
 #[test]
+fn schedulers_of_kube_router_become_policies() {
+    let with = |annotations: serde_json::Value| {
+        let (result, warnings) = read_service(&[("/metadata/annotations", annotations)]);
+        let Ok(Converted::Taken(spec)) = result else { panic!("{result:?}") };
+        (spec.policy, spec.policy_settings, warnings)
+    };
+    let some = |text: &str| Some(text.to_owned());
+    let (scheduler, flags) = ("kube-router.io/service.scheduler", "kube-router.io/service.schedflags");
+    assert_eq!(with(json!({ scheduler: "lc" })), (some("least-connections"), None, vec![]));
+    let hashed = with(json!({ scheduler: "sh", flags: "flag-1, flag-2" }));
+    assert_eq!(hashed, (some("source-hash"), some(r#"{"include-port": true}"#), vec![]));
+    let own = with(json!({ scheduler: "sh", "weir.proxy/policy": "random" }));
+    assert_eq!(own, (some("random"), None, vec![]), "Weir's own annotation wins");
+    let (policy, _, warnings) = with(json!({ scheduler: "lblc" }));
+    assert!(policy.is_none() && warnings[0].contains(scheduler) && warnings[0].contains("caches"), "{warnings:?}");
+}
+
+#[test]
+fn what_policies_may_ask_for_is_kept() {
+    let spec = taken(&[(
+        "/metadata/annotations",
+        json!({ "weir.proxy/policy": "mine", "weir.proxy/colour": "blue", "service.cilium.io/x": "1", "other.io/y": "2" }),
+    )]);
+    let kept: Vec<(&str, &str)> = spec.annotations.iter().map(|(name, value)| (&**name, &**value)).collect();
+    assert_eq!(kept, [("service.cilium.io/x", "1"), ("weir.proxy/colour", "blue")]);
+}
+
+#[test]
 fn everything_a_service_can_say() {
     let spec = taken(&[
         ("/metadata/namespace", json!("shop")),

@@ -65,6 +65,12 @@ impl Tree {
         changed
     }
 
+    /// Takes `text` for the content of a file called `name`, until the next [`Tree::refresh`].
+    pub(super) fn add(&mut self, name: &Path, text: &str) {
+        let parsed = parse(name, text, &[], self.selection.clone());
+        self.files.insert(name.to_owned(), ManifestFile { stamp: None, parsed });
+    }
+
     /// Files that were read once and are not among those `seen`, although their directories are: a file that was named
     /// itself is gone when it is missing, one in a missing directory is not.
     fn gone<'a>(&'a self, seen: &'a Scan) -> impl Iterator<Item = &'a PathBuf> {

@@ -33,11 +33,12 @@ type Row = (&'static str, fn(&mut Config));
 
 #[test]
 fn every_field_that_counts() {
-    let rows: [Row; 34] = [
+    let rows: [Row; 35] = [
         ("mode: nftables", |_| {}),
-        ("mode: ipvs", |want| want.policies.balancer = "round-robin".to_owned()),
-        ("mode: ipvs\nipvs: {scheduler: wrr}", |want| want.policies.balancer = "weighted".to_owned()),
-        ("mode: ipvs\nipvs: {scheduler: lc}", |_| {}),
+        ("mode: ipvs", |want| want.policies.balancer = "rr".to_owned()),
+        ("mode: ipvs\nipvs: {scheduler: wrr}", |want| want.policies.balancer = "wrr".to_owned()),
+        ("mode: ipvs\nipvs: {scheduler: lc}", |want| want.policies.balancer = "lc".to_owned()),
+        ("mode: ipvs\nipvs: {scheduler: lblc}", |_| {}),
         ("ipvs: {scheduler: wrr}", |_| {}),
         ("healthzBindAddress: 10.0.0.1", |want| want.healthz_bind_address = BindAddress::of([10, 0, 0, 1].into())),
         ("metricsBindAddress: 0.0.0.0:9", |want| want.metrics_bind_address.0 = "0.0.0.0:9".parse().ok()),
@@ -142,8 +143,8 @@ fn what_is_ignored_is_told_in_one_sentence() {
 #[test]
 fn ipvs_is_told_and_keeps_its_scheduler_if_it_can() {
     assert_eq!(notes("mode: ipvs\n").len(), 1);
-    let told = notes("mode: ipvs\nipvs: {scheduler: sh}\n");
-    assert!(told.iter().any(|note| note.contains("\"sh\"") && note.contains("policies.balancer")), "{told:?}");
+    let told = notes("mode: ipvs\nipvs: {scheduler: lblc}\n");
+    assert!(told.iter().any(|note| note.contains("\"lblc\"") && note.contains("policies.balancer")), "{told:?}");
 }
 
 #[test]
@@ -153,7 +154,7 @@ fn the_flag_decides_on_the_mode() {
     let loaded = load_with(&[&iptables], &flags("nftables")).expect("the flag wins");
     assert_eq!(loaded.config, Config::default());
     let ipvs = load_with(&[], &flags("ipvs")).expect("no file is needed");
-    assert_eq!((ipvs.config.policies.balancer.as_str(), ipvs.notes.len()), ("round-robin", 1));
+    assert_eq!((ipvs.config.policies.balancer.as_str(), ipvs.notes.len()), ("rr", 1));
     let error = load_with(&[], &flags("iptables")).expect_err("not that one").to_string();
     assert!(error.contains("--proxy-mode"), "{error}");
 }

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use weir_model::{Conditions, Names, Port, Service};
 use weir_nft::{Ruleset, text};
 use weir_plan::{Frontend, FrontendAddress, PlanRing, PortPlan, Target};
+use weir_policy::Record;
 
 use super::super::http::Page;
 use super::super::question::{Decided, LastTransaction, Snapshot};
@@ -27,6 +28,14 @@ pub(super) fn services(snapshot: &Snapshot) -> Page {
     services.sort_by(|(one, _), (next, _)| one.key.cmp(&next.key));
     let shown: Vec<Value> = services.into_iter().map(|(one, ports)| service(one, ports, &snapshot.names)).collect();
     json_page(&shown)
+}
+
+/// Calls to policies as they can be repeated by `weir policy run --replay`.
+pub(super) fn records(records: &[Record]) -> Page {
+    if records.is_empty() {
+        return Page::text(StatusCode::NOT_FOUND, "no policy is asked about such a Service\n");
+    }
+    json_page(&records)
 }
 
 fn service(service: &Service, ports: &[Port], names: &Names) -> Value {
