@@ -221,11 +221,12 @@ impl Policy {
         let limits = engine.limits_with(limits)?;
         let bytes = artifact::unpack(component, limits.component)?;
         let digest = Digest::of(&bytes);
-        let compiled = match known.iter().find(|policy| policy.digest == digest) {
-            Some(known) => known.pre.component().clone(),
-            None => compile(engine, &bytes, limits.component)?,
+        let (name, limits) = (name.as_str(), Arc::new(limits));
+        let linked = match known.iter().find(|policy| policy.digest == digest) {
+            // Code runs by the engine it was compiled for.
+            Some(known) => Self::link(&known.engine, name, known.pre.component(), digest, limits, *wasi)?,
+            None => Self::link(engine, name, &compile(engine, &bytes, limits.component)?, digest, limits, *wasi)?,
         };
-        let linked = Self::link(engine, name, &compiled, digest, Arc::new(limits), *wasi)?;
         let loaded = linked.tried()?;
         let problems = loaded.check(settings.trim())?;
         if !problems.is_empty() {

@@ -92,6 +92,12 @@ impl Engine {
         Self { ceilings, ..self }
     }
 
+    /// The most a policy may be given.
+    #[must_use]
+    pub fn ceilings(&self) -> &Limits {
+        &self.ceilings
+    }
+
     /// The engine's limits, but for those in `own`.
     ///
     /// # Errors
