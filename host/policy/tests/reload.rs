@@ -153,8 +153,9 @@ fn a_version_that_fails_where_the_last_one_did_well_changes_nothing() {
 
     let refused = bench.replace(&artifact(DECLARED_ERROR, "")).expect_err("it says it cannot");
     assert_eq!((refused.failed, refused.asked), (2, 2), "{refused}");
-    let refused = bench.replace(&artifact(&built_in("weighted"), r#"{"by-planet": {}}"#)).expect_err("bad settings");
-    assert!(refused.message.contains("by-planet"), "{refused}");
+    let unset = artifact(&built_in("weighted"), r#"{"by-planet": {}}"#);
+    let error = Policy::from_artifact(&bench.engine, &unset, &[]).expect_err("settings it refuses itself");
+    assert!(error.to_string().contains("by-planet"), "{error}");
     assert_eq!(bench.spread("web"), (RoundRobin, 3, "mine".to_owned()));
 
     // One Service of two is enough: it was served well before.
