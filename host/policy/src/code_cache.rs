@@ -6,6 +6,7 @@
 //! say so, and a file that differs from its own, or has none, is removed before anything is loaded.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fs;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
@@ -121,9 +122,9 @@ impl CodeCache {
         let before = known.clone();
         known.retain(|path, _| present.contains(path));
         for path in present {
-            if !known.contains_key(&path) {
-                let digest = Digest::of(&fs::read(self.code().join(&path))?);
-                known.insert(path, digest);
+            if let Entry::Vacant(new) = known.entry(path) {
+                let digest = Digest::of(&fs::read(self.code().join(new.key()))?);
+                new.insert(digest);
             }
         }
         let path = self.directory.join(CHECKSUMS);

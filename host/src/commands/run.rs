@@ -71,7 +71,9 @@ pub(crate) fn run(args: &RunArgs, config: Config) -> anyhow::Result<()> {
         let directory = args.policies.clone();
         // The kernel's own name of this program, which holds when the file was replaced.
         let compiler = Compiler::new(engine, cache, Aside::Program("/proc/self/exe".into()));
-        let DefaultPolicies { oci, oci_directory, enabled, .. } = config.policies.clone();
+        let DefaultPolicies { mut oci, oci_directory, enabled, .. } = config.policies.clone();
+        // What is not used need not be fetched.
+        oci.retain(|_| enabled);
         let loading = Loading { compiler, node: identity.name.clone(), enabled };
         let sources = 1 + usize::from(directory.is_some()) + usize::from(!oci.is_empty());
         let (policies, deliveries) = Policies::start(loading, sources)?;

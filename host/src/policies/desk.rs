@@ -129,9 +129,10 @@ fn choose<D: Dataplane>(held: &mut Held, off: bool, pipeline: &mut Pipeline<D>, 
         let found = offered.cloned().map_or_else(|| told.versions.find(name, pin).map(|kept| (*kept).clone()), Ok);
         told.board.canary(name, None);
         match found {
-            Ok(policy) => drop(told.set(policy, Track::Pinned, pipeline)),
+            Ok(policy) => drop(told.set(&policy, Track::Pinned, pipeline)),
             Err(why) => {
-                told.refused(name, None, &Bad { reason: "unknown-version", why: format!("data.use-digest: {why}") })
+                let bad = Bad { reason: "unknown-version", why: format!("data.use-digest: {why}") };
+                told.refused(name, None, &bad);
             }
         }
         return;
@@ -145,7 +146,7 @@ fn choose<D: Dataplane>(held: &mut Held, off: bool, pipeline: &mut Pipeline<D>, 
     let problem = match canary {
         Some(Ok(canary)) if held.halted == Some(canary.digest()) => None,
         Some(Ok(canary)) => {
-            if told.set(canary.clone(), Track::Canary, pipeline) {
+            if told.set(canary, Track::Canary, pipeline) {
                 told.board.canary(name, None);
                 held.canary = Some((canary.digest(), 0));
                 return;
@@ -158,7 +159,7 @@ fn choose<D: Dataplane>(held: &mut Held, off: bool, pipeline: &mut Pipeline<D>, 
         }
         None => Some(None),
     };
-    told.set(stable.clone(), Track::Stable, pipeline);
+    told.set(stable, Track::Stable, pipeline);
     if let Some(problem) = problem {
         told.board.canary(name, problem);
     }
@@ -166,11 +167,11 @@ fn choose<D: Dataplane>(held: &mut Held, off: bool, pipeline: &mut Pipeline<D>, 
 
 impl Told<'_> {
     /// Lets `policy` decide, if it does well. Returns whether it does.
-    fn set<D: Dataplane>(&self, policy: Policy, track: Track, pipeline: &mut Pipeline<D>) -> bool {
+    fn set<D: Dataplane>(&self, policy: &Policy, track: Track, pipeline: &mut Pipeline<D>) -> bool {
         let (name, digest) = (policy.name().to_owned(), policy.digest());
         match pipeline.set_policy(policy.clone()) {
             Ok(services) => {
-                let versions = self.versions.took(&policy, SystemTime::now());
+                let versions = self.versions.took(policy, SystemTime::now());
                 let before = versions.get(1).map(|version| version.policy.digest().to_string());
                 info!(policy = name, %digest, services, track = track.as_str(), before, "policy loaded");
                 self.notices.policy_loaded(&name, &digest.to_string(), track.as_str(), before.as_deref());
