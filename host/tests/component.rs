@@ -35,7 +35,8 @@ impl Bench {
     /// `weir policy` with those words, in that directory: whether it was content, and all it said.
     fn policy(&self, words: &str) -> (bool, String) {
         let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
-        let output = command.arg("policy").args(words.split(' ')).current_dir(&self.0).env("WEIR_LOG", "error").output();
+        let output =
+            command.arg("policy").args(words.split(' ')).current_dir(&self.0).env("WEIR_LOG", "error").output();
         let output = output.expect("weir runs");
         let said = [output.stdout, output.stderr].concat();
         (output.status.success(), String::from_utf8_lossy(&said).into_owned())
