@@ -41,7 +41,7 @@ pub(crate) fn folder() -> PathBuf {
 }
 
 /// Where components go, and all that building them leaves behind: beside the test's own folder in `target`.
-pub(crate) fn out() -> PathBuf {
+fn out() -> PathBuf {
     let program = std::env::current_exe().expect("a program knows where it is");
     // target/debug/deps/languages-…
     program.ancestors().nth(3).expect("the tests are in a target directory").join("policies")

@@ -14,7 +14,6 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use libtest_mimic::{Arguments, Failed, Trial};
-use weir_policy::CodeCache;
 
 use crate::build::Build;
 
@@ -32,13 +31,6 @@ fn main() -> ExitCode {
     let mut trials = vec![Trial::test("every folder is tested", || every_folder().map_err(failed))];
     // Whoever only wants the names need not wait.
     let builds = if arguments.list { Vec::new() } else { build::all(&LANGUAGES, MOST) };
-    let cache = match CodeCache::open(&build::out().join("compiled")) {
-        Ok(cache) => cache,
-        Err(error) => {
-            eprintln!("*** languages: {error}");
-            return ExitCode::FAILURE;
-        }
-    };
     let required = std::env::var("REQUIRE_LANGUAGES").is_ok_and(|value| value == "1");
     for (at, language) in LANGUAGES.into_iter().enumerate() {
         let built = builds.get(at).cloned().unwrap_or_else(|| Build::Skipped("only listed".to_owned()));
@@ -49,9 +41,8 @@ fn main() -> ExitCode {
             }
             _ => false,
         };
-        let cache = cache.clone();
         let trial = move || match &built {
-            Build::Done(component) => by_zone::check(language, component, &cache).map_err(failed),
+            Build::Done(component) => by_zone::check(language, component).map_err(failed),
             Build::Skipped(why) | Build::Failed(why) => Err(Failed::from(why)),
         };
         trials.push(Trial::test(language, trial).with_ignored_flag(skip));
