@@ -128,6 +128,7 @@ impl Runner {
                     self.loads.set_wanted(pipeline.wants_loads());
                     outcome.log();
                     outcome.failures.iter().for_each(|failure| self.notices.policy_failed(failure));
+                    outcome.rests.iter().for_each(|rest| self.notices.policy_rests(rest));
                     outcome.rejections.iter().for_each(|rejection| self.notices.rejected(rejection));
                     self.health.synced();
                     self.metrics.synced(pipeline, &outcome, start.elapsed());

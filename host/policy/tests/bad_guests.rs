@@ -185,7 +185,7 @@ fn nonsense_of_every_kind() {
 fn an_answer_that_is_too_large_never_reaches_the_host() {
     // Writing that much takes more fuel than there is by default.
     let limits = Limits { fuel: 1_000_000_000, ..Limits::default() };
-    only_the_victim_suffers(limits, guests::GARBAGE_ANSWER, "huge-reason", FailureReason::Memory);
+    only_the_victim_suffers(limits, guests::GARBAGE_ANSWER, "huge-reason", FailureReason::Answer);
 }
 
 #[test]
@@ -336,7 +336,7 @@ fn components_that_are_no_policies_are_refused_with_a_sentence() {
         (refused(Limits::default(), truncated), "compile", "does not compile"),
         (refused(Limits::default(), b"#!/bin/sh"), "compile", "does not compile"),
         (refused(small(100), guests::TRAP), "too-large", "at most 100"),
-        (refused(poor, guests::TRAP), "trial", "memory"),
+        (refused(poor, guests::TRAP), "memory", "memory"),
     ];
     for ((reason, message), expected, words) in cases {
         assert_eq!(reason, expected, "{message}");
