@@ -10,12 +10,15 @@ const SIZES: [usize; 3] = [3, 10, 100];
 /// Whom the place of a client belongs to.
 type Owners = Box<dyn Fn(u32) -> usize>;
 
+/// Makes the places of a scheduler for those of its backends that are there.
+type Places = fn(&[bool]) -> Owners;
+
 /// Prints a table.
 pub(crate) fn print() {
     println!("\n### One of N endpoints goes: clients of the others that it moves\n");
     println!("| scheduler | N = {} | N = {} | N = {} |", SIZES[0], SIZES[1], SIZES[2]);
     println!("|---|---|---|---|");
-    let rows: [(&str, fn(&[bool]) -> Owners); 5] = [
+    let rows: [(&str, Places); 5] = [
         ("`source-hash`", |there| weir("source-hash", "", there)),
         ("IPVS sh", |there| {
             let table = source_hash_table(&serving(there), &vec![1; there.len()]);
@@ -39,7 +42,7 @@ fn serving(there: &[bool]) -> Vec<usize> {
 }
 
 /// The mean over all endpoints that may go, or the first twenty of them.
-fn moved(size: usize, owners: fn(&[bool]) -> Owners) -> f64 {
+fn moved(size: usize, owners: Places) -> f64 {
     let all = owners(&vec![true; size]);
     let gone = size.min(20);
     let (mut stayed, mut moved) = (0_u32, 0_u32);
