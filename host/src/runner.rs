@@ -59,8 +59,8 @@ pub struct Runner {
 
 impl Runner {
     /// Applies events as they come and syncs after each burst of them, but not before the first complete list. A
-    /// failed sync is tried again with growing waits, or at the next event. What others did to the rules is mended. Returns when `stop` is done or the source
-    /// has ended; the rules stay.
+    /// failed sync is tried again with growing waits, or at the next event. What others did to the rules is mended.
+    /// Returns when `stop` is done or the source has ended; the rules stay.
     pub async fn run<D: Dataplane>(
         mut self,
         pipeline: &mut Pipeline<D>,

@@ -13,6 +13,8 @@ mod daemon;
 mod faults;
 /// `kubectl` against the API server of the tests.
 mod kubectl;
+/// What stands in deploy/, as the documents tell to apply it.
+mod overlays;
 /// Policies in ConfigMaps.
 mod policy;
 /// What the daemon asks of the API server.
@@ -64,6 +66,8 @@ fn main() -> ExitCode {
     }
     for (name, test) in [
         ("kubectl_is_followed", kubectl::kubectl_is_followed as fn()),
+        ("overlays_are_applied_and_taken_back", overlays::overlays_are_applied_and_taken_back),
+        ("a_policy_overlay_and_what_is_done_with_it", overlays::a_policy_overlay_and_what_is_done_with_it),
         (
             "a_policy_in_a_config_map_changes_how_live_connections_spread",
             policy::a_policy_in_a_config_map_changes_how_live_connections_spread,

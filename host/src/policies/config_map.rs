@@ -41,6 +41,9 @@ const ENDS: [&str; 3] = [".wasm", ".wasm.gz", ".wasm.zst"];
 /// What is missing or makes no sense, with the field.
 pub fn offer(name: &str, binary: BTreeMap<String, Vec<u8>>, data: &BTreeMap<String, String>) -> Result<Offer, String> {
     if let Some(unknown) = data.keys().find(|key| !KEYS.contains(&key.as_str())) {
+        if ENDS.iter().any(|end| unknown.ends_with(end)) {
+            return Err(format!("data.{unknown}: this is text; a component stands in binaryData"));
+        }
         return Err(format!("data.{unknown}: unknown; there are {}", KEYS.join(", ")));
     }
     let (component, canary) = components(binary)?;
