@@ -56,6 +56,7 @@ fn main() -> ExitCode {
         trial("policies_are_switched_off_under_traffic", artefacts::policies_are_switched_off_under_traffic),
         trial("versions_are_chosen_under_traffic", artefacts::versions_are_chosen_under_traffic),
         trial("a_new_token_breaks_nothing", faults::a_new_token_breaks_nothing),
+        trial("every_way_to_the_apiserver_is_taken", faults::every_way_to_the_apiserver_is_taken),
         trial("a_storm_of_files_breaks_nothing", faults::a_storm_of_files_breaks_nothing),
         trial("a_node_that_changes_breaks_nothing", faults::a_node_that_changes_breaks_nothing),
         trial("an_overloaded_apiserver_breaks_nothing", trouble::an_overloaded_apiserver_breaks_nothing),

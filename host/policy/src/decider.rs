@@ -295,7 +295,7 @@ impl Decider {
     /// Takes back what policies said that would take too much away, and has them rest.
     fn keep_to_budget(&mut self, store: &Store, progress: &mut Progress) {
         let budget = std::mem::take(&mut progress.budget);
-        let overdrawn = budget.overdrawn(self.max_removed_percent, self.remembered.values().flatten());
+        let overdrawn = budget.overdrawn(self.max_removed_percent, &self.remembered.values().flatten());
         for Overdrawn { policy, before, problem } in overdrawn {
             let now = progress.now;
             progress

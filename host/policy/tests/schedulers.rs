@@ -206,7 +206,7 @@ fn settings_that_make_no_sense_are_told_field_by_field() {
             let decisions = node.decider.decide(&node.store, &dirty);
             let failure = decisions.failures.first().expect("it refuses them");
             assert_eq!(failure.reason, FailureReason::DeclaredError, "{policy}");
-            assert!(failure.message.contains(&problems[0]), "{policy}: {}", failure.message);
+            assert!(failure.message.contains(problems[0]), "{policy}: {}", failure.message);
         }
     }
     assert!(balancers().all(|name| CATALOG.policy(name).expect("built in").plays(Role::Balancer)));

@@ -48,7 +48,7 @@ pub fn offer(name: &str, binary: BTreeMap<String, Vec<u8>>, data: &BTreeMap<Stri
     }
     let (component, canary) = components(binary)?;
     let text = |key: &str| data.get(key).map(|text| text.trim().to_owned()).unwrap_or_default();
-    let rollout = rollout(&text).map_err(|(key, why)| format!("data.{key}: {why}"))?;
+    let rollout = rollout(text).map_err(|(key, why)| format!("data.{key}: {why}"))?;
     let wanted = !rollout.canary_nodes.is_empty() || data.contains_key(CANARY_PERCENT);
     if wanted && canary.is_none() {
         return Err(format!(

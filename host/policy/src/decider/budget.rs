@@ -109,11 +109,10 @@ pub(super) fn note(
 impl Budget {
     /// The policies that take away more than `percent` of what they serve, or than what is set for them. `others`
     /// are all remembered decisions.
-    pub(super) fn overdrawn<'a>(
-        self,
-        percent: u8,
-        others: impl Iterator<Item = &'a Remembered> + Clone,
-    ) -> Vec<Overdrawn> {
+    pub(super) fn overdrawn<'a, I>(self, percent: u8, others: &I) -> Vec<Overdrawn>
+    where
+        I: Iterator<Item = &'a Remembered> + Clone,
+    {
         let judge = |taken: Taken| {
             let percent = u64::from(taken.policy.max_removed_percent.unwrap_or(percent));
             if taken.lost <= FLOOR || taken.lost * 100 <= percent * taken.served {

@@ -13,6 +13,9 @@ fn own(limits: &[(&str, u64)]) -> BTreeMap<String, u64> {
     limits.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect()
 }
 
+/// The reason that is expected, the guest, its settings and its own limits.
+type Case<'a> = (&'static str, &'static [u8], &'static str, &'a [(&'static str, u64)]);
+
 fn artifact(component: &[u8], settings: &str, limits: &[(&str, u64)]) -> Artifact {
     Artifact {
         name: "bad".to_owned(),
@@ -44,7 +47,7 @@ fn reason(component: &[u8], settings: &str, limits: &[(&str, u64)]) -> (String, 
 fn each_limit_has_a_reason_of_its_own() {
     let endless = [("fuel", 10_000_000_000), ("deadline-ms", 200)];
     let patient = [("fuel", 1_000_000_000)];
-    let cases: [(&str, &[u8], &str, &[(&str, u64)]); 9] = [
+    let cases: [Case<'_>; 9] = [
         ("fuel", guests::SPIN, "", &[]),
         ("deadline", guests::SPIN, "", &endless),
         ("stack", guests::STACK, "", &[]),
@@ -65,7 +68,7 @@ fn each_limit_has_a_reason_of_its_own() {
 #[test]
 fn what_breaks_a_limit_at_the_start_is_not_loaded() {
     let engine = Engine::new(Limits::default()).expect("an engine");
-    let cases: [(&str, &[u8], &str, &[(&str, u64)]); 9] = [
+    let cases: [Case<'_>; 9] = [
         ("fuel", guests::DESCRIBE_SPIN, "", &[]),
         ("trap", guests::DESCRIBE_TRAP, "", &[]),
         ("fuel", guests::CHECK_FAILS, "\"spin\"", &[]),
