@@ -215,7 +215,7 @@ impl Town {
 pub(crate) fn assert_unharmed(probe: Probe) -> u64 {
     let report = probe.stop();
     assert_eq!(report.tally.failed(), 0, "{:?}", report.failures());
-    assert!(report.tally.answered() >= 50, "the probe did not run: {} answers", report.tally.answered());
+    assert!(report.tally.answered() >= 10, "the probe did not run: {} answers", report.tally.answered());
     report.tally.answered()
 }
 

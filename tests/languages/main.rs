@@ -28,7 +28,7 @@ fn main() -> ExitCode {
         return weir::cli::main();
     }
     let arguments = Arguments::from_args();
-    let mut trials = vec![Trial::test("every folder is tested", || every_folder().map_err(failed))];
+    let mut trials = vec![Trial::test("every folder is tested", || every_folder().map_err(|error| failed(&error)))];
     // Whoever only wants the names need not wait.
     let builds = if arguments.list { Vec::new() } else { build::all(&LANGUAGES, MOST) };
     let required = std::env::var("REQUIRE_LANGUAGES").is_ok_and(|value| value == "1");
@@ -42,7 +42,7 @@ fn main() -> ExitCode {
             _ => false,
         };
         let trial = move || match &built {
-            Build::Done(component) => by_zone::check(language, component).map_err(failed),
+            Build::Done(component) => by_zone::check(language, component).map_err(|error| failed(&error)),
             Build::Skipped(why) | Build::Failed(why) => Err(Failed::from(why)),
         };
         trials.push(Trial::test(language, trial).with_ignored_flag(skip));
@@ -50,7 +50,7 @@ fn main() -> ExitCode {
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
-fn failed(error: anyhow::Error) -> Failed {
+fn failed(error: &anyhow::Error) -> Failed {
     Failed::from(format!("{error:#}"))
 }
 
