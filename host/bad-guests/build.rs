@@ -10,14 +10,21 @@ fn main() {
     let (guests, wit) = (top.join("guest-policies"), top.join("wit"));
     rerun_if_changed(&[&guests, &wit]);
     let packages = [
+        "bad-check-fails",
         "bad-declared-error",
+        "bad-describe-spin",
+        "bad-describe-trap",
+        "bad-fickle",
         "bad-garbage-answer",
+        "bad-handle-hog",
         "bad-host-import",
         "bad-memory-hog",
         "bad-next-version",
         "bad-spin",
+        "bad-stack",
         "bad-trap",
         "bad-wasi-import",
+        "bad-wasi-probe",
         "bad-wrong-world",
     ];
     let out = out_dir();

@@ -16,7 +16,7 @@ use anyhow::Context;
 use tracing::warn;
 use weir_model::Store;
 use weir_nft::{Dataplane, Installed};
-use weir_policy::{Catalog, Decider, Engine, Limits, Policy};
+use weir_policy::{Catalog, CodeCache, Decider, Engine, Policy};
 use weir_source::{Loaded, Manifests, Problem, Selection};
 
 use crate::config::{Config, DefaultPolicies};
@@ -24,9 +24,14 @@ use crate::node;
 use crate::pipeline::Pipeline;
 use crate::policies::{Delivery, Offer, directory};
 
+/// The engine with the limits of `config`, which finds in `cache` what was compiled before.
+fn engine(config: &Config, cache: Option<&CodeCache>) -> std::io::Result<Engine> {
+    Ok(Engine::with_cache(config.policies.limits(), cache)?.with_ceilings(config.policies.ceilings()))
+}
+
 /// The built-in policies and those in `directory`. What is no policy there is logged and left out.
 fn catalog(config: &Config, directory: Option<&Path>) -> anyhow::Result<Catalog> {
-    let engine = Engine::new(Limits::default())?;
+    let engine = engine(config, None)?;
     let DefaultPolicies { traffic, balancer, .. } = &config.policies;
     let Some(directory) = directory.filter(|_| config.policies.enabled) else {
         return Ok(Catalog::new(&engine, traffic, balancer)?);
@@ -63,7 +68,9 @@ fn catalog(config: &Config, directory: Option<&Path>) -> anyhow::Result<Catalog>
 fn pipeline<D: Dataplane>(config: &Config, catalog: Catalog, addresses: &[IpAddr], dataplane: D) -> Pipeline<D> {
     let store = Store::new(node::identity(config));
     let installed = Installed::new(node::facts(config, addresses, &store));
-    Pipeline::new(store, Decider::new(catalog), installed, dataplane)
+    let mut decider = Decider::new(catalog);
+    decider.set_max_removed_percent(config.policies.max_removed_percent);
+    Pipeline::new(store, decider, installed, dataplane)
 }
 
 /// Applies all of `loaded`, and what it tells of the node.

@@ -6,6 +6,7 @@ mod kube_proxy;
 mod layer;
 mod mode;
 mod oci;
+mod policy_limits;
 mod read;
 mod span;
 
@@ -16,10 +17,12 @@ use clap::ValueEnum;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use weir_model::Family;
+use weir_policy::Limits;
 
 pub use self::bind_address::BindAddress;
 pub use self::layer::Layer;
 pub use self::oci::OciPolicy;
+pub use self::policy_limits::LimitSettings;
 pub use self::read::{ConfigError, Flags, Loaded, read};
 pub use self::span::Span;
 
@@ -184,6 +187,13 @@ pub struct DefaultPolicies {
     pub traffic: String,
     /// Decides how connections spread.
     pub balancer: String,
+    /// What a policy may use up that has no limits of its own.
+    pub limits: LimitSettings,
+    /// The most that limits of a policy's own may say.
+    pub max_limits: LimitSettings,
+    /// Percent of the endpoints it serves that the answers of one policy may take out of service in one sync, 0 to 100;
+    /// a handful may always go. 100 lets policies do as they like.
+    pub max_removed_percent: u8,
     /// Whether policies from outside of the binary are used. If not, none is even compiled, and the built-in ones
     /// decide where a Service or this node asks for such a one.
     pub enabled: bool,
@@ -195,6 +205,20 @@ pub struct DefaultPolicies {
     pub oci: Vec<OciPolicy>,
     /// Where good copies of those are kept, so that a start needs no registry; when empty, none are.
     pub oci_directory: String,
+}
+
+impl DefaultPolicies {
+    /// The limits of a policy that has none of its own.
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        self.limits.over(Limits::default())
+    }
+
+    /// The most a policy may be given.
+    #[must_use]
+    pub fn ceilings(&self) -> Limits {
+        self.max_limits.over(Limits::ceilings())
+    }
 }
 
 /// How pods of this node are told from other clients (kube-proxy: `detectLocalMode`).
@@ -312,7 +336,17 @@ impl Default for DefaultPolicies {
     fn default() -> Self {
         let [traffic, balancer] = ["kubernetes", "random"].map(str::to_owned);
         let [cache_directory, oci_directory] = [String::new(), String::new()];
-        Self { traffic, balancer, enabled: true, cache_directory, oci: Vec::new(), oci_directory }
+        Self {
+            traffic,
+            balancer,
+            limits: LimitSettings::default(),
+            max_limits: LimitSettings::default(),
+            max_removed_percent: 50,
+            enabled: true,
+            cache_directory,
+            oci: Vec::new(),
+            oci_directory,
+        }
     }
 }
 
@@ -334,6 +368,12 @@ impl Config {
         }
         if let Some(score) = self.oom_score_adj.filter(|score| !(-1000..=1000).contains(score)) {
             return Err(("oomScoreAdj", format!("must be -1000 to 1000, not {score}")));
+        }
+        let DefaultPolicies { limits, max_limits, max_removed_percent, .. } = &self.policies;
+        max_limits.check(None).map_err(|why| ("policies.maxLimits", why))?;
+        limits.check(Some(&self.policies.ceilings())).map_err(|why| ("policies.limits", why))?;
+        if *max_removed_percent > 100 {
+            return Err(("policies.maxRemovedPercent", format!("must be 0 to 100, not {max_removed_percent}")));
         }
         let cache = &self.policies.cache_directory;
         if !cache.is_empty() && !cache.starts_with('/') {

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
+use tracing::info;
 use weir_model::NodeSpec;
 
 /// How long syncs may fail, or the loop stand still, before this node calls itself unhealthy (kube-proxy: twice its
@@ -63,9 +64,14 @@ impl ProxyHealth {
         });
     }
 
-    /// A sync reached the kernel.
+    /// A sync reached the kernel. The first one is told.
     pub fn synced(&self) {
-        self.state.send_modify(|state| (state.behind_since, state.ready) = (None, true));
+        self.state.send_modify(|state| {
+            if !state.ready {
+                info!("ready; the kernel's rules are those of the first complete list");
+            }
+            (state.behind_since, state.ready) = (None, true);
+        });
     }
 
     /// A sync did not reach the kernel. Time counts from the first of a row.

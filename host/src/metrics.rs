@@ -4,6 +4,7 @@
 
 mod conntrack;
 mod data_age;
+mod guard;
 mod inventory;
 mod kube_proxy;
 mod rollout;
@@ -21,10 +22,12 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Metric, Registry};
 use weir_model::Event;
 use weir_nft::{CommitError, Dataplane};
+use weir_policy::Attempt;
 use weir_source::kubernetes::SourceHealth;
 
 use self::conntrack::{ConntrackCollector, SharedCounter};
 use self::data_age::DataAge;
+use self::guard::Guard;
 pub use self::inventory::Inventory;
 use self::inventory::InventoryGauges;
 use self::kube_proxy::KubeProxyMetrics;
@@ -83,6 +86,7 @@ pub struct Metrics {
     policy_failures: Counters1,
     policy_fallbacks: Counters1,
     policy_versions: Counters1,
+    guard: Guard,
     rollouts: Rollouts,
     rejections: Counter,
     quarantined: Gauge<i64, AtomicI64>,
@@ -192,6 +196,7 @@ impl Metrics {
             policy_failures: counters(r, "policy_failures", "Ports a policy gave no answer for, by reason"),
             policy_fallbacks: counters(r, "policy_fallbacks", "Ports decided by something else, by what stood in"),
             policy_versions: counters(r, "policy_versions", "Versions of policies that were taken or refused"),
+            guard: Guard::register(r),
             rollouts: Rollouts::register(r),
             rejections: register(
                 r,
@@ -252,6 +257,7 @@ impl Metrics {
             self.programming.get_or_create(family).observe(*delay);
         }
         self.policies(outcome);
+        self.guard.synced(pipeline);
         self.rejections.inc_by(outcome.rejections.len() as u64);
         self.quarantined.set(count(pipeline.quarantined().len()));
         self.operations.inc_by(outcome.transaction.ops.len() as u64);
@@ -273,7 +279,7 @@ impl Metrics {
             self.policy_fuel.get_or_create(&labels).inc_by(stats.fuel);
             self.policy_seconds.get_or_create(&labels).inc_by(stats.time.as_secs_f64());
         }
-        for failure in &outcome.failures {
+        for failure in outcome.failures.iter().filter(|failure| failure.attempt != Attempt::None) {
             let labels = vec![("policy", failure.policy.to_string()), ("reason", failure.reason.to_string())];
             self.policy_failures.get_or_create(&labels).inc();
         }

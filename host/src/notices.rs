@@ -4,7 +4,7 @@
 use tokio::sync::mpsc;
 use weir_model::ObjectKey;
 use weir_plan::Rejection;
-use weir_policy::Failure;
+use weir_policy::{Attempt, Failure, Resting};
 use weir_source::kubernetes::{Notice, Subject};
 
 /// Notices that may wait for the API server; what comes on top is dropped.
@@ -86,9 +86,20 @@ impl Notices {
         }
     }
 
-    /// A policy gave no answer for a port of a Service.
+    /// A policy is not asked for a while.
+    pub fn policy_rests(&self, rest: &Resting) {
+        let Resting { policy, reason, message, .. } = rest;
+        self.tell(self.policy(policy), true, "PolicyQuarantined", || {
+            format!("last good decisions and stand-ins serve ({reason}): {message}")
+        });
+    }
+
+    /// A policy gave no answer for a port of a Service. Told once, not with each attempt.
     pub fn policy_failed(&self, failure: &Failure) {
-        let Failure { service, port, policy, reason, message } = failure;
+        let Failure { service, port, policy, reason, message, attempt } = failure;
+        if *attempt != Attempt::First {
+            return;
+        }
         let reason = if reason.as_str() == "unknown-policy" { "UnknownPolicy" } else { "PolicyFailed" };
         self.tell(Subject::Service((**service).clone()), true, reason, || {
             format!("port {port}: policy {policy}: {message}")

@@ -8,7 +8,9 @@ use tracing::{info, warn};
 use weir_model::{Decision, Event, Family, Loads, ObjectKey, Origin, PortKey, ServiceId, Store, Trigger};
 use weir_nft::{CommitError, Dataplane, DumpError, Installed, Op, Ruleset, Staged, Transaction, diff};
 use weir_plan::{Claims, NodeFacts, PortPlan, Rejection};
-use weir_policy::{Decider, Decisions, Failure, Policy, Record, Recorder, Refused, Stats};
+use weir_policy::{
+    Attempt, Decider, Decisions, DecisionsDigest, Failure, Policy, Record, Recorder, Refused, Resting, Stats,
+};
 
 use crate::follow::Synced;
 
@@ -35,6 +37,8 @@ pub struct Pipeline<D> {
     news: News,
     /// The decision each port lives by, for `weir explain`.
     decisions: BTreeMap<PortKey, Arc<Decision>>,
+    /// All of `decisions` in one number.
+    digest: DecisionsDigest,
 }
 
 /// What happened since the last sync that reached the kernel.
@@ -59,6 +63,8 @@ pub struct Outcome {
     pub transaction: Transaction,
     /// Policies that failed, port by port.
     pub failures: Vec<Failure>,
+    /// Policies that are not asked for a while from now on.
+    pub rests: Vec<Resting>,
     /// Addresses Services did not get.
     pub rejections: Vec<Rejection>,
     /// Time each stage took.
@@ -104,6 +110,7 @@ impl<D: Dataplane> Pipeline<D> {
             news: News::default(),
             quarantined: BTreeMap::new(),
             decisions: BTreeMap::new(),
+            digest: DecisionsDigest::default(),
         }
     }
 
@@ -212,6 +219,18 @@ impl<D: Dataplane> Pipeline<D> {
         self.decisions.iter().map(|(port, decision)| (port, &**decision))
     }
 
+    /// All decisions in one number: see [`DecisionsDigest`].
+    #[must_use]
+    pub fn decisions_digest(&self) -> u64 {
+        self.digest.value()
+    }
+
+    /// Who decides.
+    #[must_use]
+    pub fn decider(&self) -> &Decider {
+        &self.decider
+    }
+
     /// The facts that hold, in the kernel or with the next sync.
     fn facts(&self) -> &NodeFacts {
         self.facts.as_ref().unwrap_or(self.installed.node())
@@ -236,7 +255,8 @@ impl<D: Dataplane> Pipeline<D> {
 
         let start = Instant::now();
         let mut rejections = Vec::new();
-        let changes = self.plan(&services, decisions.ports, &mut rejections);
+        let mut decisions = decisions;
+        let changes = self.plan(&services, std::mem::take(&mut decisions.ports), &mut rejections);
         let plan = start.elapsed();
 
         let start = Instant::now();
@@ -244,8 +264,9 @@ impl<D: Dataplane> Pipeline<D> {
         match self.commit(changes) {
             Ok(transaction) => {
                 let timings = Timings { decide, plan, commit: start.elapsed() };
-                let (failures, news) = (decisions.failures, std::mem::take(&mut self.news));
-                Ok(Outcome { services, ports, transaction, failures, rejections, timings, news })
+                let Decisions { failures, rests, .. } = decisions;
+                let news = std::mem::take(&mut self.news);
+                Ok(Outcome { services, ports, transaction, failures, rests, rejections, timings, news })
             }
             Err(error) => {
                 self.pending.extend(services);
@@ -266,12 +287,19 @@ impl<D: Dataplane> Pipeline<D> {
             let gone = |port: &PortKey| decided.binary_search_by_key(port, |(key, _)| *key).is_err();
             changes.extend(self.installed.ports_of(*id).filter(gone).map(|port| (port, None)));
         }
-        changes.iter().for_each(|(port, _)| drop(self.decisions.remove(port)));
+        for (port, _) in &changes {
+            self.decisions.remove(port);
+            self.digest.remove(port);
+        }
         for (port, decision) in decided {
             self.quarantined.remove(&port);
             let plan = weir_plan::build(&self.store, &self.claims, self.facts(), port, &decision, rejections);
             if self.installed.plan(&port) != plan.as_ref() {
                 changes.push((port, plan));
+            }
+            let known = self.decisions.get(&port).is_some_and(|known| Arc::ptr_eq(known, &decision));
+            if let Some(service) = self.store.service(port.service).filter(|_| !known) {
+                self.digest.set(&service.key, self.store.names().get(port.name), port, &decision);
             }
             self.decisions.insert(port, decision);
         }
@@ -436,7 +464,12 @@ impl Outcome {
 
     /// Logs what went wrong for single ports.
     pub fn log_problems(&self) {
-        for failure in &self.failures {
+        for rest in &self.rests {
+            let Resting { policy, reason, message, .. } = rest;
+            warn!(%policy, %reason, "policy rests; last good decisions and stand-ins serve: {message}");
+        }
+        // What was told once is not told with each attempt.
+        for failure in self.failures.iter().filter(|failure| failure.attempt == Attempt::First) {
             warn!(service = %failure.service, port = %failure.port, policy = %failure.policy, reason = %failure.reason, "{}", failure.message);
         }
         for rejection in &self.rejections {

@@ -59,8 +59,8 @@ pub struct Runner {
 
 impl Runner {
     /// Applies events as they come and syncs after each burst of them, but not before the first complete list. A
-    /// failed sync is tried again with growing waits, or at the next event. What others did to the rules is mended. Returns when `stop` is done or the source
-    /// has ended; the rules stay.
+    /// failed sync is tried again with growing waits, or at the next event. What others did to the rules is mended.
+    /// Returns when `stop` is done or the source has ended; the rules stay.
     pub async fn run<D: Dataplane>(
         mut self,
         pipeline: &mut Pipeline<D>,
@@ -128,6 +128,7 @@ impl Runner {
                     self.loads.set_wanted(pipeline.wants_loads());
                     outcome.log();
                     outcome.failures.iter().for_each(|failure| self.notices.policy_failed(failure));
+                    outcome.rests.iter().for_each(|rest| self.notices.policy_rests(rest));
                     outcome.rejections.iter().for_each(|rejection| self.notices.rejected(rejection));
                     self.health.synced();
                     self.metrics.synced(pipeline, &outcome, start.elapsed());

@@ -14,6 +14,7 @@ fn built_in(name: &str) -> &'static [u8] {
 }
 
 /// A ConfigMap `mine` that holds those components under those keys, and those texts.
+#[allow(clippy::needless_pass_by_value, reason = "what is passed is made for it")]
 fn config_map(binary: &[(&str, &[u8])], data: Value) -> Value {
     let binary: serde_json::Map<String, Value> = binary
         .iter()

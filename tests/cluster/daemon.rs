@@ -1,4 +1,5 @@
 use std::fs::File;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -9,6 +10,8 @@ use weir_tests::api_server::temporary;
 
 /// Tells this program to be the daemon.
 const WANTED: &str = "WEIR_TESTS_DAEMON";
+/// Where kubelets mount a pod's service account.
+const ACCOUNT: &str = "/run/secrets/kubernetes.io/serviceaccount";
 
 /// Whether this process should be the daemon.
 pub(crate) fn is_wanted() -> bool {
@@ -24,11 +27,28 @@ pub(crate) struct Daemon {
 impl Daemon {
     /// `weir run` in the namespace of `host`, on what `--kubeconfig` or `--manifests` (`source`) finds at that path.
     pub(crate) fn start(host: &Host, source: &str, path: &Path, node: &str) -> Self {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["run", "--node", node, source]).arg(path);
+        Self::spawn(host, command)
+    }
+
+    /// `weir run` as a pod: without a flag that leads to the API server at `server`, but with the environment and, where
+    /// kubelets mount it, a service account: the files in `account`.
+    pub(crate) fn start_as_pod(host: &Host, account: &Path, server: SocketAddr, node: &str) -> Self {
+        let mounts =
+            format!("mount -t tmpfs tmpfs /run && mkdir -p {ACCOUNT} && mount --bind \"$0\" {ACCOUNT} && exec \"$@\"");
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "sh", "-c", &mounts]).arg(account);
+        command.arg(std::env::current_exe().unwrap()).args(["run", "--node", node]);
+        command.env("KUBERNETES_SERVICE_HOST", server.ip().to_string());
+        command.env("KUBERNETES_SERVICE_PORT", server.port().to_string());
+        Self::spawn(host, command)
+    }
+
+    fn spawn(host: &Host, mut command: Command) -> Self {
         let log = temporary("daemon.log");
         let file = File::create(&log).unwrap();
-        let mut command = Command::new(std::env::current_exe().unwrap());
-        command.env(WANTED, "1").env_remove("POD_NAMESPACE").args(["run", "--node", node, source]);
-        command.arg(path).stdout(Stdio::null()).stderr(file);
+        command.env(WANTED, "1").env_remove("POD_NAMESPACE").stdout(Stdio::null()).stderr(file);
         Self { child: host.run(|| command.spawn()).unwrap(), log }
     }
 

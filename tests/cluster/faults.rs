@@ -187,6 +187,24 @@ pub(crate) fn a_new_token_breaks_nothing() {
     std::fs::remove_file(token).unwrap();
 }
 
+/// The ways to the API server beside a kubeconfig, changed under traffic: its bare URL, and what kubelets give a pod.
+pub(crate) fn every_way_to_the_apiserver_is_taken() {
+    let mut town = Town::up();
+    let probe = town.probe();
+    town.end_daemon(Signal::SIGTERM);
+    town.start_daemon_by_master();
+    town.cluster.apply([slice("web", &[1])]);
+    town.reaches(WEB, &["backend-1"]);
+    town.end_daemon(Signal::SIGTERM);
+    let account = temporary("account");
+    std::fs::create_dir(&account).unwrap();
+    town.start_daemon_as_pod(&account, "of the pod");
+    town.cluster.apply([slice("web", &[2])]);
+    town.reaches(WEB, &["backend-2"]);
+    assert_unharmed(probe);
+    std::fs::remove_dir_all(account).unwrap();
+}
+
 /// Files that are half-written, empty, nonsense, renamed, twice there and gone with their directory (F46).
 pub(crate) fn a_storm_of_files_breaks_nothing() {
     let mut town = Town::up();
@@ -198,6 +216,8 @@ pub(crate) fn a_storm_of_files_breaks_nothing() {
     town.end_daemon(Signal::SIGTERM);
     let probe = town.probe();
     town.start_daemon_on_files(&directory);
+    // What a file held before it was broken stays; one that is broken from the start has nothing to keep.
+    town.says(&["ready; the kernel"]);
     for round in 0..5 {
         for text in [&whole[..whole.len() / 2], "", "  : [ half", &whole[..whole.len() - 20], &whole] {
             std::fs::write(directory.join("web.yaml"), text).unwrap();

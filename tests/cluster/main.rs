@@ -13,6 +13,8 @@ mod daemon;
 mod faults;
 /// `kubectl` against the API server of the tests.
 mod kubectl;
+/// What stands in deploy/, as the documents tell to apply it.
+mod overlays;
 /// Policies in ConfigMaps.
 mod policy;
 /// What the daemon asks of the API server.
@@ -54,6 +56,7 @@ fn main() -> ExitCode {
         trial("policies_are_switched_off_under_traffic", artefacts::policies_are_switched_off_under_traffic),
         trial("versions_are_chosen_under_traffic", artefacts::versions_are_chosen_under_traffic),
         trial("a_new_token_breaks_nothing", faults::a_new_token_breaks_nothing),
+        trial("every_way_to_the_apiserver_is_taken", faults::every_way_to_the_apiserver_is_taken),
         trial("a_storm_of_files_breaks_nothing", faults::a_storm_of_files_breaks_nothing),
         trial("a_node_that_changes_breaks_nothing", faults::a_node_that_changes_breaks_nothing),
         trial("an_overloaded_apiserver_breaks_nothing", trouble::an_overloaded_apiserver_breaks_nothing),
@@ -64,6 +67,8 @@ fn main() -> ExitCode {
     }
     for (name, test) in [
         ("kubectl_is_followed", kubectl::kubectl_is_followed as fn()),
+        ("overlays_are_applied_and_taken_back", overlays::overlays_are_applied_and_taken_back),
+        ("a_policy_overlay_and_what_is_done_with_it", overlays::a_policy_overlay_and_what_is_done_with_it),
         (
             "a_policy_in_a_config_map_changes_how_live_connections_spread",
             policy::a_policy_in_a_config_map_changes_how_live_connections_spread,

@@ -61,13 +61,20 @@ impl ApiServer {
     /// # Errors
     /// As [`ApiServer::start`].
     pub fn start_tls(cluster: &Arc<Cluster>) -> Result<Self> {
-        let made = rcgen::generate_simple_self_signed([Ipv4Addr::LOCALHOST.to_string()])?;
+        Self::listen_tls(cluster, TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("a port on loopback")?)
+    }
+
+    /// The same on a `listener`, which may belong to another network namespace. The certificate is for its address.
+    ///
+    /// # Errors
+    /// When there can be no certificate for the address, or the runtime cannot be made.
+    pub fn listen_tls(cluster: &Arc<Cluster>, listener: TcpListener) -> Result<Self> {
+        let made = rcgen::generate_simple_self_signed([listener.local_addr()?.ip().to_string()])?;
         let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).map_err(anyhow::Error::msg)?;
         let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()?
             .with_no_client_auth()
             .with_single_cert(vec![made.cert.der().clone()], key)?;
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("a port on loopback")?;
         let mut server = Self::accept_from(cluster, listener, Some(TlsAcceptor::from(Arc::new(config))))?;
         server.certificate = Some(made.cert.pem());
         Ok(server)
@@ -97,6 +104,12 @@ impl ApiServer {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Its certificate, in PEM, where it speaks TLS.
+    #[must_use]
+    pub fn certificate(&self) -> Option<&str> {
+        self.certificate.as_deref()
     }
 
     /// Its URL.

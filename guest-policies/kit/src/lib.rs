@@ -38,7 +38,7 @@ pub trait Balancer {
     /// What a Service may set.
     type Settings: Settings;
 
-    /// Its label: `info!("name", "One sentence.", Inputs::empty())`.
+    /// Its label: `label!("One sentence.", Inputs::empty())`.
     const LABEL: Label;
 
     /// Whether the Service's settings are to be read at all: that costs a call for each list.

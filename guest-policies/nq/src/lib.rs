@@ -1,7 +1,8 @@
 //! Balancer: as sed, and endpoints without any connection come first.
 //!
-//! IPVS' `nq`, never queue: as `sed`, and endpoints without a connection get four times their share. Weights are those
-//! of EndpointSlices; 0 drains.
+//! IPVS' `nq`, never queue: as `sed`, and endpoints without a connection get up to four times as much: the more, the
+//! longer connections last. Where they are short, everybody has none at times, and what helps for one connection would
+//! make a queue until the next look. Weights are those of EndpointSlices; 0 drains.
 //!
 //! A loop over seconds, not a choice for each connection: see `schedulers::feedback`. Settings:
 //!

@@ -161,14 +161,16 @@ fn shares<'a>(all: &'a [(&Seen, f64)], follow: Follow) -> impl Iterator<Item = f
         let sharpness = (stays / (1.0 - stays)).clamp(MILD, SHARP);
         let level = load(seen, *weight) / weight / mean;
         let next = in_force.powf(memory) * level.powf(-sharpness);
-        let next = if follow.level == Level::NeverQueue && seen.active == 0 { BOUNDS.1 } else { next };
+        let idle = follow.level == Level::NeverQueue && seen.active == 0;
+        let next = if idle { next * room(level, stays) } else { next };
         let most = if seen.age < SETTLED { room(level, stays) } else { BOUNDS.1 };
         weight * next.clamp(BOUNDS.0, most) * grown
     })
 }
 
 /// The share of an endpoint, as fast as the others, that brings it from `level` a fifth above the mean by the next look.
-/// A new one is empty because it is new, which says nothing of what it can take.
+/// For those that are empty because they are new or because nothing came just now, neither of which says what they can
+/// take: where connections are short and few, everybody is empty at times, and more would be a queue and not its end.
 fn room(level: f64, stays: f64) -> f64 {
     let ends = (1.0 - stays).max(f64::EPSILON);
     ((1.2 - level * stays) / ends).clamp(1.0, BOUNDS.1)

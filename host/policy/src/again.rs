@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use weir_model::{Conditions, Decision, Loads, Port, PortKey, ServiceId};
 
@@ -59,11 +59,10 @@ pub(crate) struct Schedule {
 }
 
 impl Schedule {
-    /// Has `service` decided again after so many seconds; 0 means never.
-    pub(crate) fn set(&mut self, service: ServiceId, now: Instant, seconds: u32) {
+    /// Has `service` decided again then, and not before; `None` means never.
+    pub(crate) fn set(&mut self, service: ServiceId, due: Option<Instant>) {
         self.clear(service);
-        if seconds > 0 {
-            let due = now + Duration::from_secs(u64::from(seconds));
+        if let Some(due) = due {
             self.order.insert((due, service));
             self.due.insert(service, due);
         }
@@ -95,6 +94,8 @@ impl Schedule {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use weir_model::{Endpoint, Family, NameId, Protocol, ServicePort};
 
     use super::*;
@@ -138,13 +139,13 @@ mod tests {
         let after = |seconds| start + Duration::from_secs(seconds);
         let (one, two, three) = (ServiceId(1), ServiceId(2), ServiceId(3));
         let mut schedule = Schedule::default();
-        schedule.set(three, start, 5);
-        schedule.set(two, start, 5);
-        schedule.set(one, start, 2);
-        schedule.set(one, start, 9);
+        schedule.set(three, Some(after(5)));
+        schedule.set(two, Some(after(5)));
+        schedule.set(one, Some(after(2)));
+        schedule.set(one, Some(after(9)));
         assert_eq!((schedule.next(), schedule.take(after(4))), (Some(after(5)), vec![]));
         assert_eq!(schedule.take(after(5)), [two, three]);
-        schedule.set(one, after(5), 0);
+        schedule.set(one, None);
         assert_eq!((schedule.next(), schedule.take(after(99))), (None, vec![]));
     }
 }

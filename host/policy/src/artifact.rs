@@ -1,9 +1,10 @@
 //! What a policy is delivered as: a component, which may be packed, and what its author or operator set for it.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::io::{self, Read};
 
-use crate::{LoadError, Packing};
+use crate::{LoadError, Packing, Wasi};
 
 /// A policy as ConfigMaps, directories and registries hold it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -16,6 +17,13 @@ pub struct Artifact {
     pub settings: String,
     /// The policy that decides where this one fails and left no good answer; empty for the built-in ones.
     pub fail_strategy: String,
+    /// Limits of its own, by name (see [`Limits::FIELDS`](crate::Limits::FIELDS)); the engine's count for all others.
+    pub limits: BTreeMap<String, u64>,
+    /// Percent of the endpoints it serves that it may take out of service at once; the node's setting counts when
+    /// `None`. 100 lets it do as it likes.
+    pub max_removed_percent: Option<u8>,
+    /// What it may import besides the contract.
+    pub wasi: Wasi,
 }
 
 impl Artifact {

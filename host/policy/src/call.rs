@@ -60,13 +60,13 @@ impl<'a> Instance<'a> {
     ) -> Result<Self, Problem> {
         let engine = &policy.engine;
         let running = engine.clock.run();
-        let limits = &engine.limits;
-        let state = HostState::new(policy, limits.clone(), subjects, eligible);
+        let limits = &*policy.limits;
+        let state = HostState::new(policy, subjects, eligible);
         let mut store = Store::new(&engine.wasm, state);
         store.limiter(|state| &mut state.guard);
         store.set_hostcall_fuel(limits.answer);
         store.set_max_component_handles(limits.handles);
-        store.set_epoch_deadline(engine.deadline_ticks());
+        store.set_epoch_deadline(limits.deadline_ticks());
         let fuelled = store.set_fuel(limits.fuel);
         let started = fuelled.and_then(|()| policy.pre.instantiate(&mut store));
         match started {
@@ -162,10 +162,10 @@ impl<'a> Instance<'a> {
         size: usize,
         call: impl FnOnce(&mut Store<HostState>, &wasmtime::component::Instance) -> wasmtime::Result<Result<T, PolicyError>>,
     ) -> Result<T, Problem> {
-        let engine = &self.policy.engine;
-        let fuel = engine.limits.fuel + engine.limits.fuel_per_endpoint * size as u64;
+        let limits = &self.policy.limits;
+        let fuel = limits.fuel.saturating_add(limits.fuel_per_endpoint.saturating_mul(size as u64));
         self.store.data_mut().begin_call();
-        self.store.set_epoch_deadline(engine.deadline_ticks());
+        self.store.set_epoch_deadline(limits.deadline_ticks());
         self.store.set_fuel(fuel).map_err(|error| Problem::new(FailureReason::Instantiate, format!("{error:#}")))?;
         let start = Instant::now();
         let answer = call(&mut self.store, &self.instance);
@@ -192,7 +192,7 @@ fn declared_message(error: PolicyError) -> String {
 
 /// Sorts a failed call into the stable reasons. The first line says what happened; the guest's backtrace is for
 /// its author, in the debug log.
-fn problem(error: &wasmtime::Error, refused: bool, otherwise: FailureReason) -> Problem {
+fn problem(error: &wasmtime::Error, refused: Option<FailureReason>, otherwise: FailureReason) -> Problem {
     tracing::debug!("policy failed: {error:?}");
     let trap = error.downcast_ref::<Trap>();
     let cause: String =
@@ -202,11 +202,22 @@ fn problem(error: &wasmtime::Error, refused: bool, otherwise: FailureReason) -> 
             Problem::new(FailureReason::Fuel, "it used up its fuel: an endless loop, or far too much work")
         }
         Some(Trap::Interrupt) => Problem::new(FailureReason::Deadline, "it took too long"),
-        _ if refused => Problem::new(FailureReason::Memory, format!("it wanted more than its limits allow: {cause}")),
-        // The host's allowance for what a call may hand over has no trap code of its own.
-        _ if cause.contains("fuel allocated for hostcalls") => {
-            Problem::new(FailureReason::Memory, format!("its answer is too large: {cause}"))
-        }
-        _ => Problem::new(otherwise, cause),
+        Some(Trap::StackOverflow) => Problem::new(FailureReason::Stack, "it called itself too deeply"),
+        _ => match refused.or_else(|| by_words(&cause)) {
+            Some(reason) => Problem::new(reason, format!("it wanted more than its limits allow: {cause}")),
+            None => Problem::new(otherwise, cause),
+        },
     }
+}
+
+/// The limits of wasmtime's own that have no trap code: what it says when one is reached.
+fn by_words(cause: &str) -> Option<FailureReason> {
+    const WORDS: [(&str, FailureReason); 5] = [
+        ("fuel allocated for hostcalls", FailureReason::Answer),
+        ("store handle limit exceeded", FailureReason::Handles),
+        ("instance count too high", FailureReason::Instances),
+        ("memory count too high", FailureReason::Memory),
+        ("table count too high", FailureReason::Tables),
+    ];
+    WORDS.into_iter().find(|(words, _)| cause.contains(words)).map(|(_, reason)| reason)
 }

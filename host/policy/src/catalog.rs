@@ -235,6 +235,13 @@ impl Catalog {
         Pair { traffic_has_settings: false, balancer_has_settings: false, ..self.default.clone() }
     }
 
+    /// Whether that version of a policy decides where one of `pair` fails.
+    pub(crate) fn is_fallback(&self, pair: &Pair, version: u64) -> bool {
+        let fallbacks =
+            [self.fallback(&pair.traffic, Role::TrafficPolicy), self.fallback(&pair.balancer, Role::Balancer)];
+        fallbacks.iter().any(|policy| policy.version() == version)
+    }
+
     /// Who decides in the place of `policy`, where it fails.
     pub(crate) fn fallback(&self, policy: &Policy, role: Role) -> &Arc<Policy> {
         let named = self.policy(&policy.fail_strategy).filter(|named| named.plays(role));

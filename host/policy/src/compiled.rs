@@ -1,19 +1,25 @@
 //! A policy, compiled once and checked before anybody relies on it.
 
+mod load_error;
+
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::thread;
 
 use sha2::{Digest as _, Sha256};
 use wasmtime::component::{Component, InstancePre};
 
+pub use self::load_error::LoadError;
 use crate::Engine;
 use crate::about::{About, Inputs, SettingProblem};
 use crate::artifact::{self, Artifact};
-use crate::call::{Contract, Instance};
+use crate::call::{Contract, Instance, Problem};
 use crate::catalog::is_built_in;
 use crate::host::HostState;
+use crate::limits::{FailureReason, Limits};
 use crate::subject::Subjects;
+use crate::wasi::{self, Wasi};
 
 /// SHA-256 of a component: what it is known by.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -63,87 +69,6 @@ impl fmt::Display for Role {
     }
 }
 
-/// Why a component cannot be a policy.
-#[derive(Debug, thiserror::Error)]
-pub enum LoadError {
-    /// It is too large to compile safely.
-    #[error("the component has {size} bytes; at most {limit} are allowed")]
-    TooLarge {
-        /// Its bytes.
-        size: usize,
-        /// The limit.
-        limit: usize,
-    },
-    /// It is packed, and cannot be unpacked.
-    #[error("the component cannot be unpacked: {0}")]
-    Packing(String),
-    /// Its name belongs to a policy of the binary.
-    #[error("{0:?} is a built-in policy, whose name cannot be taken")]
-    BuiltInName(String),
-    /// Its default settings are no JSON, or it does not like them itself.
-    #[error("its settings are refused: {0}")]
-    Settings(String),
-    /// It names nobody to decide where it fails.
-    #[error("its fail-strategy {0:?} is no built-in policy")]
-    FailStrategy(String),
-    /// It is a core module.
-    #[error(
-        "this is a core WebAssembly module, not a component: turn it into one, for example with \
-         `wasm-tools component new policy.wasm -o policy.component.wasm`"
-    )]
-    CoreModule,
-    /// It is not valid WebAssembly, or uses a proposal that is off because its results differ between machines.
-    #[error("the component does not compile: {0}")]
-    Compile(String),
-    /// It wants WASI.
-    #[error(
-        "the component imports {import}: policies see no clock, files, network or randomness. Build it without \
-         WASI (Rust: target wasm32-unknown-unknown; componentize-py: --stub-wasi; jco: --disable all)"
-    )]
-    ImportsWasi {
-        /// The first such import.
-        import: String,
-    },
-    /// It wants something else Weir does not have.
-    #[error("the component imports {import}, which Weir does not offer; this Weir speaks weir:policy@0.2 and @0.1")]
-    UnknownImport {
-        /// The first such import.
-        import: String,
-    },
-    /// It plays no role.
-    #[error(
-        "the component exports neither weir:policy/traffic-policy nor weir:policy/balancer of version 0.2 (with \
-         weir:policy/about) or 0.1, so it is no policy for this Weir; it exports {exports}"
-    )]
-    WrongWorld {
-        /// What it exports instead.
-        exports: String,
-    },
-    /// It needs more than it may have, or its types are not the contract's.
-    #[error("the component cannot be started: {0}")]
-    Trial(String),
-}
-
-impl LoadError {
-    /// A stable word for metrics and status.
-    #[must_use]
-    pub fn reason(&self) -> &'static str {
-        match self {
-            Self::TooLarge { .. } => "too-large",
-            Self::Packing(_) => "packing",
-            Self::BuiltInName(_) => "built-in-name",
-            Self::Settings(_) => "settings",
-            Self::FailStrategy(_) => "fail-strategy",
-            Self::CoreModule => "core-module",
-            Self::Compile(_) => "compile",
-            Self::ImportsWasi { .. } => "imports-wasi",
-            Self::UnknownImport { .. } => "unknown-import",
-            Self::WrongWorld { .. } => "wrong-world",
-            Self::Trial(_) => "trial",
-        }
-    }
-}
-
 /// A checked policy. A clone shares the compiled code.
 #[derive(Clone)]
 pub struct Policy {
@@ -158,6 +83,14 @@ pub struct Policy {
     pub(crate) settings: Arc<str>,
     /// The policy that decides where this one fails; empty for the built-in ones.
     pub(crate) fail_strategy: Arc<str>,
+    /// What it may use up.
+    pub(crate) limits: Arc<Limits>,
+    /// Percent of its endpoints it may take out of service at once, where that is set for it.
+    pub(crate) max_removed_percent: Option<u8>,
+    /// Its random numbers, if it may import WASI.
+    pub(crate) randomness: Option<Arc<[u8]>>,
+    /// See [`Policy::version`].
+    version: u64,
 }
 
 impl fmt::Debug for Policy {
@@ -168,43 +101,77 @@ impl fmt::Debug for Policy {
 
 impl Policy {
     /// Compiles `bytes` and checks that it is a policy: size, imports, exports, and a trial start. `name` is what
-    /// logs call it.
+    /// logs call it. It gets the engine's limits.
     ///
     /// # Errors
     /// See [`LoadError`].
     pub fn load(engine: &Engine, name: &str, bytes: &[u8]) -> Result<Self, LoadError> {
-        let limit = engine.limits.component;
-        if bytes.len() > limit {
-            return Err(LoadError::TooLarge { size: bytes.len(), limit });
-        }
-        // Layer 0 with version 1 is a core module; a component has layer 1.
-        if bytes.starts_with(b"\0asm\x01\0\0\0") {
-            return Err(LoadError::CoreModule);
-        }
-        // Compiling is not meant to panic; where it does, the daemon must not end with it.
-        let compiled = catch_unwind(AssertUnwindSafe(|| Component::new(&engine.wasm, bytes)));
-        let component = match compiled {
-            Ok(compiled) => compiled.map_err(|why| LoadError::Compile(format!("{why:#}")))?,
-            Err(_) => return Err(LoadError::Compile("the compiler gave up on it".to_owned())),
-        };
-        check_imports(engine, &component)?;
-        let pre = engine.linker.instantiate_pre(&component).map_err(|why| LoadError::Trial(format!("{why:#}")))?;
+        let limits = Arc::new(engine.limits.clone());
+        let component = compile(engine, bytes, limits.component)?;
+        Self::link(engine, name, &component, Digest::of(bytes), limits, Wasi::Pure)?.tried()
+    }
+
+    /// Links a component. Nothing of it runs yet.
+    fn link(
+        engine: &Engine,
+        name: &str,
+        component: &Component,
+        digest: Digest,
+        limits: Arc<Limits>,
+        wasi: Wasi,
+    ) -> Result<Self, LoadError> {
+        check_imports(engine, component, wasi)?;
+        let trial = |why: wasmtime::Error| LoadError::Trial(format!("{why:#}"));
+        let linker = engine.linker(wasi).map_err(trial)?;
+        let pre = linker.instantiate_pre(component).map_err(trial)?;
         let Some(contract) = Contract::of(&pre) else {
-            return Err(LoadError::WrongWorld { exports: exports(engine, &component) });
+            return Err(LoadError::WrongWorld { exports: exports(engine, component) });
         };
-        let digest = Digest::of(bytes);
-        let (settings, fail_strategy) = (Arc::from(""), Arc::from(""));
-        let (name, engine) = (Arc::from(name), engine.clone());
-        let mut policy = Self { name, engine, pre, contract, about: None, digest, settings, fail_strategy };
+        let policy = Self {
+            name: Arc::from(name),
+            engine: engine.clone(),
+            pre,
+            contract,
+            about: None,
+            digest,
+            settings: Arc::from(""),
+            fail_strategy: Arc::from(""),
+            limits,
+            max_removed_percent: None,
+            randomness: (wasi == Wasi::Inert).then(|| wasi::randomness(digest)),
+            version: 0,
+        };
+        Ok(policy.versioned())
+    }
+
+    /// The same, once it was started and has said what it is.
+    fn tried(mut self) -> Result<Self, LoadError> {
         // Records that differ from the contract's pass every check before this one.
-        policy.alone()?.try_roles()?;
-        policy.about = policy.alone()?.describe().map_err(|problem| LoadError::Trial(problem.message))?.map(Arc::new);
-        Ok(policy)
+        let start = "it cannot be started";
+        self.apart(|| self.alone()?.try_roles()).map_err(unfit(start))??;
+        let about = || self.alone()?.describe().map_err(unfit("it cannot say what it is"));
+        let about = self.apart(about).map_err(unfit(start))??;
+        self.about = about.map(Arc::new);
+        Ok(self)
+    }
+
+    /// Runs calls of it: here, or, where it may import WASI, on a thread of their own. wasmtime's WASI waits by a Tokio
+    /// runtime, which it must not do on a thread that belongs to one.
+    pub(crate) fn apart<T: Send>(&self, call: impl FnOnce() -> T + Send) -> Result<T, Problem> {
+        if self.randomness.is_none() {
+            return Ok(call());
+        }
+        thread::scope(|scope| {
+            let builder = thread::Builder::new().name("policy-wasi".to_owned());
+            let thread = builder.spawn_scoped(scope, call);
+            let thread = thread.map_err(|error| Problem::new(FailureReason::Instantiate, error.to_string()))?;
+            thread.join().map_err(|_| Problem::new(FailureReason::Trap, "what it asked of WASI broke down"))
+        })
     }
 
     /// An instance that is asked about no Service.
     fn alone(&self) -> Result<Instance<'_>, LoadError> {
-        Instance::start(self, Arc::new(Subjects::none()), None).map_err(|problem| LoadError::Trial(problem.message))
+        Instance::start(self, Arc::new(Subjects::none()), None).map_err(unfit("it cannot be started"))
     }
 
     /// What it finds wrong with these settings (JSON, or empty for none). A policy of contract 0.1 has no say before
@@ -213,7 +180,8 @@ impl Policy {
     /// # Errors
     /// When it cannot be asked: it traps, or uses up what it may use.
     pub fn check(&self, settings: &str) -> Result<Vec<SettingProblem>, LoadError> {
-        self.alone()?.check(settings).map_err(|problem| LoadError::Trial(problem.message))
+        let step = "it cannot check its settings";
+        self.apart(|| self.alone()?.check(settings).map_err(unfit(step))).map_err(unfit(step))?
     }
 
     /// What it says of itself; `None` for one of contract 0.1.
@@ -239,7 +207,7 @@ impl Policy {
     /// # Errors
     /// See [`LoadError`].
     pub fn from_artifact(engine: &Engine, artifact: &Artifact, known: &[Arc<Self>]) -> Result<Self, LoadError> {
-        let Artifact { name, component, settings, fail_strategy } = artifact;
+        let Artifact { name, component, settings, fail_strategy, limits, max_removed_percent, wasi } = artifact;
         if is_built_in(name) {
             return Err(LoadError::BuiltInName(name.clone()));
         }
@@ -250,34 +218,60 @@ impl Policy {
             serde_json::from_str::<serde::de::IgnoredAny>(settings)
                 .map_err(|error| LoadError::Settings(format!("they are no JSON: {error}")))?;
         }
-        let component = artifact::unpack(component, engine.limits.component)?;
-        let digest = Digest::of(&component);
-        let loaded = match known.iter().find(|policy| policy.digest == digest) {
-            Some(known) => known.renamed(name),
-            None => Self::load(engine, name, &component)?,
+        let limits = engine.limits_with(limits)?;
+        let bytes = artifact::unpack(component, limits.component)?;
+        let digest = Digest::of(&bytes);
+        let (name, limits) = (name.as_str(), Arc::new(limits));
+        let linked = match known.iter().find(|policy| policy.digest == digest) {
+            // Code runs by the engine it was compiled for.
+            Some(known) => Self::link(&known.engine, name, known.pre.component(), digest, limits, *wasi)?,
+            None => Self::link(engine, name, &compile(engine, &bytes, limits.component)?, digest, limits, *wasi)?,
         };
+        let loaded = linked.tried()?;
         let problems = loaded.check(settings.trim())?;
         if !problems.is_empty() {
             let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
             return Err(LoadError::Settings(problems.join("; ")));
         }
-        Ok(Self { settings: Arc::from(settings.trim()), fail_strategy: Arc::from(&**fail_strategy), ..loaded })
+        let (settings, fail_strategy) = (Arc::from(settings.trim()), Arc::from(&**fail_strategy));
+        Ok(Self { settings, fail_strategy, max_removed_percent: *max_removed_percent, ..loaded }.versioned())
     }
 
     /// The same component, with the same compiled code, under another name and without settings.
     pub(crate) fn renamed(&self, name: &str) -> Self {
-        Self { name: Arc::from(name), settings: Arc::from(""), fail_strategy: Arc::from(""), ..self.clone() }
+        let (settings, fail_strategy) = (Arc::from(""), Arc::from(""));
+        let limits = Arc::new(self.engine.limits.clone());
+        Self { name: Arc::from(name), settings, fail_strategy, limits, max_removed_percent: None, ..self.clone() }
+            .versioned()
     }
 
     /// The same, with other settings for Services that give none.
     pub(crate) fn with_settings(&self, settings: &str) -> Self {
-        Self { settings: Arc::from(settings), ..self.clone() }
+        Self { settings: Arc::from(settings), ..self.clone() }.versioned()
     }
 
-    /// A hash of all that an answer of it can depend on.
+    /// A hash of all that an answer of it can depend on besides what it is asked, and of its name.
     pub(crate) fn version(&self) -> u64 {
-        let settings = Sha256::digest(self.settings.as_bytes());
-        self.digest.short() ^ if self.settings.is_empty() { 0 } else { Digest(settings.into()).short() }
+        self.version
+    }
+
+    /// The same with its version worked out.
+    fn versioned(mut self) -> Self {
+        let mut hash = Sha256::new();
+        for part in [&self.digest.0[..], self.name.as_bytes(), self.settings.as_bytes()] {
+            hash.update(part.len().to_le_bytes());
+            hash.update(part);
+        }
+        hash.update([u8::from(self.randomness.is_some())]);
+        Limits::FIELDS.iter().for_each(|field| hash.update(field.get(&self.limits).to_le_bytes()));
+        self.version = Digest(hash.finalize().into()).short();
+        self
+    }
+
+    /// What it may use up.
+    #[must_use]
+    pub fn limits(&self) -> &Limits {
+        &self.limits
     }
 
     /// Settings (JSON) for Services that give none; empty for none.
@@ -308,12 +302,35 @@ impl Policy {
     }
 }
 
+fn unfit(step: &'static str) -> impl FnOnce(Problem) -> LoadError {
+    move |Problem { reason, message }| LoadError::Unfit { step, reason, message }
+}
+
+/// Compiles a component of at most `limit` bytes.
+fn compile(engine: &Engine, bytes: &[u8], limit: usize) -> Result<Component, LoadError> {
+    if bytes.len() > limit {
+        return Err(LoadError::TooLarge { size: bytes.len(), limit });
+    }
+    // Layer 0 with version 1 is a core module; a component has layer 1.
+    if bytes.starts_with(b"\0asm\x01\0\0\0") {
+        return Err(LoadError::CoreModule);
+    }
+    // Compiling is not meant to panic; where it does, the daemon must not end with it.
+    match catch_unwind(AssertUnwindSafe(|| Component::new(&engine.wasm, bytes))) {
+        Ok(compiled) => compiled.map_err(|why| LoadError::Compile(format!("{why:#}"))),
+        Err(_) => Err(LoadError::Compile("the compiler gave up on it".to_owned())),
+    }
+}
+
 /// Interfaces of ours a policy may import, without version: the linker checks that.
 const OFFERED: [&str; 3] = ["weir:policy/log", "weir:policy/snapshot", "weir:policy/types"];
 
-fn check_imports(engine: &Engine, component: &Component) -> Result<(), LoadError> {
+fn check_imports(engine: &Engine, component: &Component, wasi: Wasi) -> Result<(), LoadError> {
     for (import, _) in component.component_type().imports(&engine.wasm) {
-        if import.starts_with("wasi:") {
+        if wasi == Wasi::Inert && wasi::offers(import) {
+            continue;
+        }
+        if wasi == Wasi::Pure && import.starts_with("wasi:") {
             return Err(LoadError::ImportsWasi { import: import.to_owned() });
         }
         let (interface, version) = import.split_once('@').unwrap_or((import, ""));

@@ -1,30 +1,35 @@
 //! Who decides what, in which order, and what happens when somebody fails.
 
 mod ask;
+mod budget;
+mod decisions;
 mod reload;
 mod replay;
+mod run;
+mod stand_in;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use weir_model::{
-    Backend, Conditions, Decision, Endpoint, IndexFunction, Loads, MAX_SLOTS, Names, NoLoads, ObjectKey, Origin, Port,
-    PortKey, Ring, Route, ServiceId, Store, TrafficPolicy,
-};
+use weir_model::{Decision, Loads, Names, NoLoads, ObjectKey, Origin, Port, PortKey, ServiceId, ServicePort, Store};
 
-use self::ask::{Patience, Rings};
+use self::budget::{Budget, Overdrawn};
+pub use self::decisions::{Attempt, Decisions, Failure, Stats};
 pub use self::reload::Refused;
 pub use self::replay::ReplayError;
+use self::run::Miss;
+use self::stand_in::{again, assemble, last_good, last_resort};
 use crate::again::{Ages, Present, Schedule};
-use crate::answer::{Eligible, Spread};
+use crate::answer::Eligible;
 use crate::call::Problem;
 use crate::catalog::{Catalog, Pair};
-use crate::compiled::{Policy, Role};
+use crate::compiled::Role;
 use crate::limits::FailureReason;
+use crate::quarantine::{Quarantine, Resting};
 use crate::record::{CallOutcome, Record, Recorder};
-use crate::subject::{Subject, Subjects, fingerprint};
+use crate::subject::{Fingerprint, Subject, Subjects};
 
 /// Most endpoints in one call, a port counting as one more: keeps what a policy must hold at once independent of the
 /// cluster's size, and all that belongs to a call in the processor's caches.
@@ -40,6 +45,9 @@ pub struct Decider {
     load_users: BTreeSet<ServiceId>,
     ages: Ages,
     schedule: Schedule,
+    quarantine: Quarantine,
+    /// Percent of its endpoints a policy may take out of service in one sync.
+    max_removed_percent: u8,
     /// Who gets records of calls.
     recorder: Option<Arc<dyn Recorder>>,
 }
@@ -48,51 +56,13 @@ pub struct Decider {
 #[derive(Clone, Debug)]
 struct Remembered {
     port: PortKey,
+    /// See [`Fingerprint`].
+    cluster: u64,
+    /// See [`Fingerprint`].
     input: u64,
     decision: Arc<Decision>,
     /// Seconds until they want another look; 0 for never.
     again: u32,
-}
-
-/// The answers of one sync.
-#[derive(Debug, Default)]
-pub struct Decisions {
-    /// One decision for every port of the Services asked about, in ascending order.
-    pub ports: Vec<(PortKey, Arc<Decision>)>,
-    /// What went wrong on the way; each of these ports has a decision all the same.
-    pub failures: Vec<Failure>,
-    /// What it cost, policy by policy.
-    pub stats: BTreeMap<Arc<str>, Stats>,
-}
-
-/// A policy gave no answer for a port.
-#[derive(Clone, Debug)]
-pub struct Failure {
-    /// The Service.
-    pub service: Arc<ObjectKey>,
-    /// Name of the port; its number when it has none.
-    pub port: String,
-    /// The policy.
-    pub policy: Arc<str>,
-    /// Why, in one stable word.
-    pub reason: FailureReason,
-    /// Why, in a sentence.
-    pub message: String,
-}
-
-/// What a policy did in one sync.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Stats {
-    /// Calls, the failed ones included.
-    pub calls: u64,
-    /// Ports or rings it was asked about.
-    pub asked: u64,
-    /// Fuel it used.
-    pub fuel: u64,
-    /// Time it took.
-    pub time: Duration,
-    /// The most memory one call had, in bytes.
-    pub memory: u64,
 }
 
 impl fmt::Debug for Decider {
@@ -105,16 +75,23 @@ impl fmt::Debug for Decider {
 }
 
 /// A sync so far.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Progress {
+    now: Instant,
     decisions: Decisions,
-    /// By address: a built-in policy and another in its place have the same name.
-    patience: BTreeMap<*const Policy, Patience>,
+    quarantine: Quarantine,
+    budget: Budget,
     /// Who wants to know of the calls.
     recorder: Option<Arc<dyn Recorder>>,
 }
 
 impl Progress {
+    /// Nothing is asked yet.
+    fn new(now: Instant, recorder: Option<Arc<dyn Recorder>>) -> Self {
+        let (decisions, quarantine, budget) = (Decisions::default(), Quarantine::default(), Budget::default());
+        Self { now, decisions, quarantine, budget, recorder }
+    }
+
     fn set(&mut self, port: PortKey, decision: Arc<Decision>) {
         self.decisions.ports.push((port, decision));
     }
@@ -125,20 +102,20 @@ impl Progress {
     }
 
     /// An answer in its own words, where somebody wants to know of those that are good.
-    fn words<A: Clone + Into<CallOutcome>>(&self, answer: &Result<A, Problem>) -> Option<CallOutcome> {
+    fn words<A: Clone + Into<CallOutcome>>(&self, answer: &Result<A, Miss>) -> Option<CallOutcome> {
         self.wants_all().then(|| answer.as_ref().ok().cloned().map(Into::into)).flatten()
     }
 
     /// Hands on what came of a call: an answer in its own `words`, where there are any, or a failure.
     fn record<A>(
         &self,
-        checked: &Result<A, Problem>,
+        checked: &Result<A, Miss>,
         words: Option<CallOutcome>,
         record: impl FnOnce(CallOutcome) -> Record,
     ) {
         let outcome = match checked {
             Ok(_) => words,
-            Err(problem) => Some(problem.into()),
+            Err(Miss { problem, asked }) => asked.then(|| problem.into()),
         };
         if let (Some(recorder), Some(outcome)) = (&self.recorder, outcome) {
             recorder.record(record(outcome));
@@ -161,8 +138,29 @@ impl Decider {
             load_users: BTreeSet::new(),
             ages: Ages::default(),
             schedule: Schedule::default(),
+            quarantine: Quarantine::default(),
+            max_removed_percent: budget::DEFAULT_PERCENT,
             recorder: None,
         }
+    }
+
+    /// From now on answers of a policy that would take more than so many percent of the endpoints it serves out of
+    /// service in one sync are refused, where nothing else is set for the policy itself. 100 lets policies do as they
+    /// like. What the cluster takes away does not count, and a handful of endpoints may always go.
+    pub fn set_max_removed_percent(&mut self, percent: u8) {
+        self.max_removed_percent = percent;
+    }
+
+    /// Policies that are not asked for now: those that rest as a whole, then port by port.
+    #[must_use]
+    pub fn resting(&self) -> Vec<Resting> {
+        self.quarantine.list(Instant::now())
+    }
+
+    /// How many ports each policy is not asked about for now.
+    #[must_use]
+    pub fn resting_ports(&self) -> BTreeMap<Arc<str>, u64> {
+        self.quarantine.counts()
     }
 
     /// From now on whoever wants to know gets a record of every call that fails.
@@ -218,14 +216,18 @@ impl Decider {
         self.ages = ages;
         for id in services {
             let remembered = self.remembered.get(id).into_iter().flatten();
-            let soonest = remembered.map(|remembered| remembered.again).filter(|seconds| *seconds > 0).min();
-            self.schedule.set(*id, now, soonest.unwrap_or(0));
+            // A policy that rests gets no other look before its time.
+            let remembered = remembered.filter(|remembered| !self.quarantine.holds(&remembered.port));
+            let again = remembered.map(|remembered| remembered.again).filter(|seconds| *seconds > 0).min();
+            let again = again.map(|seconds| now + Duration::from_secs(u64::from(seconds)));
+            self.schedule.set(*id, again.into_iter().chain(self.quarantine.due(*id)).min());
         }
         decisions
     }
 
     fn decide_in(&mut self, present: &mut Present<'_>, store: &Store, services: &[ServiceId]) -> Decisions {
-        let mut progress = Progress { recorder: self.recorder.clone(), ..Progress::default() };
+        let mut progress = Progress::new(present.now, self.recorder.clone());
+        std::mem::swap(&mut progress.quarantine, &mut self.quarantine);
         progress.decisions.ports.reserve(services.len());
         let mut batch = Subjects::new(store);
         let mut size = 0;
@@ -234,22 +236,28 @@ impl Decider {
             self.forget_others(*id, &ports);
             present.ages.forget(*id, |key| ports.iter().any(|port| port.key == *key));
             self.load_users.remove(id);
-            let Some(service) = store.service(*id) else { continue };
+            let Some(service) = store.service(*id) else {
+                progress.quarantine.forget(*id, |_, _| false);
+                continue;
+            };
             let named = store.names().get(service.policy);
             let (pair, unknown) = match self.catalog.pair(named) {
                 Ok(pair) => (pair, None),
                 Err(unknown) => (self.catalog.without_settings(), Some(unknown.to_string())),
             };
             let inputs = pair.inputs();
+            progress
+                .quarantine
+                .forget(*id, |key, version| self.asks(&pair, version) && ports.iter().any(|port| port.key == *key));
             if inputs.loads && !ports.is_empty() {
                 self.load_users.insert(*id);
             }
             for port in ports {
-                let input = fingerprint(store, service, &pair, &port);
+                let print = Fingerprint::of(store, service, &pair, &port);
                 let key = port.key;
                 // Whoever wants every call gets one even where the answer is known.
                 let anew = inputs.change_by_themselves() || progress.wants_all();
-                let same = |last: &&Remembered| last.input == input && !anew;
+                let same = |last: &&Remembered| last.input == print.input && !anew;
                 let known = self.remembered(&key).filter(same);
                 let known = known.map(|last| last.decision.clone());
                 if let Some(message) = &unknown {
@@ -267,12 +275,56 @@ impl Decider {
                 }
                 size += more;
                 present.last = inputs.shares.then(|| self.decision(&key).cloned()).flatten();
-                batch.list.push(Subject::new(store, service, pair.clone(), port, input, present));
+                batch.list.push(Subject::new(store, service, pair.clone(), port, print, present));
             }
         }
         self.answer(batch, &mut progress);
         progress.decisions.ports.sort_unstable_by_key(|(key, _)| *key);
+        self.keep_to_budget(store, &mut progress);
+        progress.decisions.rests.extend(progress.quarantine.settle(present.now));
+        self.quarantine = progress.quarantine;
         progress.decisions
+    }
+
+    /// Whether that version of a policy may be asked where `pair` decides.
+    fn asks(&self, pair: &Pair, version: u64) -> bool {
+        [&pair.traffic, &pair.balancer].iter().any(|policy| policy.version() == version)
+            || self.catalog.is_fallback(pair, version)
+    }
+
+    /// Takes back what policies said that would take too much away, and has them rest.
+    fn keep_to_budget(&mut self, store: &Store, progress: &mut Progress) {
+        let budget = std::mem::take(&mut progress.budget);
+        let overdrawn = budget.overdrawn(self.max_removed_percent, &self.remembered.values().flatten());
+        for Overdrawn { policy, before, problem } in overdrawn {
+            let now = progress.now;
+            progress
+                .quarantine
+                .rest_as_a_whole(&policy, &problem, now)
+                .into_iter()
+                .for_each(|rest| progress.decisions.rests.push(rest));
+            for (last, input) in before {
+                let Some(service) = store.service(last.port.service) else { continue };
+                let role = if policy.plays(Role::TrafficPolicy) { Role::TrafficPolicy } else { Role::Balancer };
+                progress.quarantine.denied(last.port, role, &policy, input, &problem, now);
+                let is_it = |port: &&ServicePort| (port.name, port.protocol) == (last.port.name, last.port.protocol);
+                let number = service.ports.iter().find(is_it).map_or(0, |port| port.port);
+                let name = store.names().get(last.port.name);
+                progress.fail(Failure {
+                    service: service.key.clone(),
+                    port: if name.is_empty() { number.to_string() } else { name.to_owned() },
+                    policy: policy.name.clone(),
+                    reason: problem.reason,
+                    message: problem.message.clone(),
+                    attempt: Attempt::None,
+                });
+                if let Ok(at) = progress.decisions.ports.binary_search_by_key(&last.port, |(key, _)| *key) {
+                    let kept = Decision { origin: Origin::LastGood, ..(*last.decision).clone() };
+                    progress.decisions.ports[at].1 = Arc::new(kept);
+                }
+                self.remember(last);
+            }
+        }
     }
 
     fn remembered(&self, port: &PortKey) -> Option<&Remembered> {
@@ -316,9 +368,13 @@ impl Decider {
                 let changes = subject.pair.inputs().change_by_themselves();
                 let again = if changes { again(eligible, &rings) } else { 0 };
                 let decision = Arc::new(assemble(subject, eligible, rings, origin));
-                self.remember(Remembered { port: key, input: subject.input, decision: decision.clone(), again });
+                if let Some(before) = self.remembered(&key) {
+                    budget::note(progress, subject, before, eligible, &decision);
+                }
+                let (cluster, input) = (subject.cluster, subject.input);
+                self.remember(Remembered { port: key, cluster, input, decision: decision.clone(), again });
                 progress.set(key, decision);
-            } else if let Some(decision) = self.last_good(subject) {
+            } else if let Some(decision) = self.remembered(&key).and_then(|last| last_good(&last.decision, subject)) {
                 progress.set(key, Arc::new(decision));
             } else {
                 helpless.push(at);
@@ -356,116 +412,11 @@ impl Decider {
             progress.set(subject.port.key, Arc::new(decision));
         }
     }
-
-    /// The last good answer less the endpoints that cannot serve any more. `None` when that leaves a list empty that
-    /// clients are sent to, or when it turns clients away who could be served by now.
-    fn last_good(&self, subject: &Subject) -> Option<Decision> {
-        let last = &self.remembered(&subject.port.key)?.decision;
-        let endpoints = &subject.port.endpoints;
-        let any_ready = subject.any_ready(Conditions::default());
-        let usable = |endpoint: &Endpoint| {
-            !any_ready || [Conditions::READY, Conditions::SERVING].iter().any(|flag| endpoint.conditions.has(*flag))
-        };
-        let can_serve = |backend: &Backend| {
-            let place = |endpoint: &Endpoint| (endpoint.address, endpoint.port);
-            let found = endpoints.binary_search_by_key(&(backend.address, backend.port), place);
-            found.is_ok_and(|at| usable(&endpoints[at]))
-        };
-        let alive: Vec<bool> = last.backends.iter().map(can_serve).collect();
-        let thin = |ring: &Ring| {
-            let slots: Vec<u16> = ring.slots.iter().copied().filter(|slot| alive[usize::from(*slot)]).collect();
-            (!slots.is_empty()).then(|| Ring { slots, ..ring.clone() })
-        };
-        let (cluster, local) = (last.cluster.as_ref().and_then(thin), last.local.as_ref().and_then(thin));
-        let justified = |route, scope| match route {
-            Route::Cluster => cluster.is_some(),
-            Route::Local => local.is_some(),
-            Route::Reject => !any_ready,
-            Route::Drop => scope == TrafficPolicy::Local && !subject.any_ready(Conditions::LOCAL),
-        };
-        // Where there is no way in from outside, the external route repeats the internal one.
-        let external = if subject.has_external { subject.external } else { subject.internal };
-        (justified(last.internal, subject.internal) && justified(last.external, external)).then(|| Decision {
-            cluster,
-            local,
-            origin: Origin::LastGood,
-            ..(**last).clone()
-        })
-    }
-}
-
-/// Seconds until the first of those who decided a port wants another look; 0 for never.
-fn again(eligible: &Eligible, rings: &Rings) -> u32 {
-    let all = rings.iter().flatten().map(|spread| spread.again).chain([eligible.again]);
-    all.filter(|seconds| *seconds > 0).min().unwrap_or(0)
-}
-
-/// The reasons of all who decided a port, each once.
-fn reasons(eligible: &Eligible, rings: &Rings) -> Arc<str> {
-    let mut reasons: Vec<&Arc<str>> = Vec::new();
-    for reason in [&eligible.reason].into_iter().chain(rings.iter().flatten().map(|spread| &spread.reason)) {
-        if !reason.is_empty() && !reasons.contains(&reason) {
-            reasons.push(reason);
-        }
-    }
-    match reasons[..] {
-        [] => Arc::default(),
-        [one] => one.clone(),
-        _ => reasons.iter().map(|reason| &***reason).collect::<Vec<_>>().join("; ").into(),
-    }
-}
-
-fn assemble(subject: &Subject, eligible: &Eligible, rings: Rings, origin: Origin) -> Decision {
-    let reason = reasons(eligible, &rings);
-    let [cluster, local] = rings.map(|spread| spread.map(|Spread { ring, .. }| ring));
-    Decision {
-        backends: subject.port.endpoints.iter().map(backend).collect(),
-        cluster,
-        local,
-        internal: eligible.internal,
-        external: eligible.external,
-        short_cut: eligible.short_cut,
-        reason,
-        origin,
-    }
-}
-
-/// Uniform random over ready endpoints: the one algorithm the host has itself.
-fn last_resort(port: &Port) -> Decision {
-    let ready: Vec<Backend> = port
-        .endpoints
-        .iter()
-        .filter(|endpoint| endpoint.conditions.has(Conditions::READY))
-        .take(MAX_SLOTS)
-        .map(backend)
-        .collect();
-    let slots: Vec<u16> = (0..).take(ready.len()).collect();
-    let ring = Ring { index: IndexFunction::Random, slots, affinity_seconds: 0 };
-    let route = if ready.is_empty() { Route::Reject } else { Route::Cluster };
-    Decision {
-        cluster: (!ready.is_empty()).then_some(ring),
-        backends: ready,
-        local: None,
-        internal: route,
-        external: route,
-        short_cut: false,
-        reason: Arc::from("every policy failed"),
-        origin: Origin::LastResort,
-    }
-}
-
-fn backend(endpoint: &Endpoint) -> Backend {
-    Backend {
-        address: endpoint.address,
-        port: endpoint.port,
-        id: endpoint.id,
-        local: endpoint.conditions.has(Conditions::LOCAL),
-    }
 }
 
 fn failure(service: &Arc<ObjectKey>, port: &Port, names: &Names, policy: &Arc<str>, problem: Problem) -> Failure {
     let name = names.get(port.key.name);
     let port = if name.is_empty() { port.spec.port.to_string() } else { name.to_owned() };
     let Problem { reason, message } = problem;
-    Failure { service: service.clone(), port, policy: policy.clone(), reason, message }
+    Failure { service: service.clone(), port, policy: policy.clone(), reason, message, attempt: Attempt::First }
 }

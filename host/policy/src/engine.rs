@@ -1,24 +1,34 @@
 //! The Wasm engine: one for all policies, configured for equal answers on every node.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::num::NonZeroUsize;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use wasmtime::component::{HasSelf, Linker};
 use wasmtime::{Config, OptLevel};
 
 use crate::bindings;
-use crate::clock::{Clock, TICK};
+use crate::clock::Clock;
 use crate::code_cache::CodeCache;
+use crate::compiled::LoadError;
 use crate::host::HostState;
 use crate::limits::Limits;
+use crate::wasi::{self, Wasi};
+
+/// Bytes of stack a policy may use. One number for all: it is compiled into the engine, not into an instance.
+const STACK: usize = 512 << 10;
 
 /// Compiles and links policies.
 #[derive(Clone)]
 pub struct Engine {
     pub(crate) wasm: wasmtime::Engine,
-    pub(crate) linker: Arc<Linker<HostState>>,
+    linker: Arc<Linker<HostState>>,
+    /// The same with inert WASI; made when the first policy asks for it.
+    with_wasi: Arc<OnceLock<Linker<HostState>>>,
     pub(crate) limits: Limits,
+    /// The most any policy may be given.
+    ceilings: Limits,
     pub(crate) clock: Arc<Clock>,
 }
 
@@ -55,18 +65,55 @@ impl Engine {
                 engine.increment_epoch();
             }
         })?;
-        Ok(Self { wasm, linker: Arc::new(linker), limits, clock: Arc::new(clock) })
+        let ceilings = Limits::ceilings();
+        let with_wasi = Arc::default();
+        Ok(Self { wasm, linker: Arc::new(linker), with_wasi, limits, ceilings, clock: Arc::new(clock) })
     }
 
-    /// The limits of every policy.
+    /// What a policy may import.
+    ///
+    /// # Errors
+    /// When WASI and the contract cannot be offered together: a slip of a programmer.
+    pub(crate) fn linker(&self, wasi: Wasi) -> wasmtime::Result<&Linker<HostState>> {
+        if wasi == Wasi::Pure {
+            return Ok(&self.linker);
+        }
+        if let Some(linker) = self.with_wasi.get() {
+            return Ok(linker);
+        }
+        let mut linker = (*self.linker).clone();
+        wasi::add_to_linker(&mut linker)?;
+        Ok(self.with_wasi.get_or_init(|| linker))
+    }
+
+    /// The same engine, with other bounds for what policies may be given in place of the engine's limits.
+    #[must_use]
+    pub fn with_ceilings(self, ceilings: Limits) -> Self {
+        Self { ceilings, ..self }
+    }
+
+    /// The most a policy may be given.
+    #[must_use]
+    pub fn ceilings(&self) -> &Limits {
+        &self.ceilings
+    }
+
+    /// The engine's limits, but for those in `own`.
+    ///
+    /// # Errors
+    /// [`LoadError::Limits`] when there is no such limit, it is 0, or more than the node allows.
+    pub fn limits_with(&self, own: &BTreeMap<String, u64>) -> Result<Limits, LoadError> {
+        let mut limits = self.limits.clone();
+        for (name, value) in own {
+            limits.set(name, *value, &self.ceilings).map_err(LoadError::Limits)?;
+        }
+        Ok(limits)
+    }
+
+    /// The limits of a policy that has none of its own.
     #[must_use]
     pub fn limits(&self) -> &Limits {
         &self.limits
-    }
-
-    /// The deadline in ticks of the clock.
-    pub(crate) fn deadline_ticks(&self) -> u64 {
-        u64::try_from(self.limits.deadline.as_millis() / TICK.as_millis()).unwrap_or(u64::MAX).max(1)
     }
 }
 
@@ -83,7 +130,7 @@ pub(crate) fn config(cache: Option<&CodeCache>) -> Config {
         .wasm_memory64(false)
         .cranelift_nan_canonicalization(true)
         .cranelift_opt_level(OptLevel::Speed)
-        .max_wasm_stack(512 << 10)
+        .max_wasm_stack(STACK)
         .wasm_backtrace_max_frames(NonZeroUsize::new(8));
     config
 }

@@ -11,14 +11,10 @@ use crate::bindings::v0_1::weir::policy as v0_1;
 use crate::bindings::weir::policy::log::{self, Level};
 use crate::bindings::weir::policy::{snapshot, types};
 use crate::compiled::Policy;
-use crate::limits::{Guard, Limits};
+use crate::limits::Guard;
+use crate::log_budget::LogBudget;
 use crate::subject::{Subject, Subjects};
-
-/// Lines a policy may log in one call.
-const LOG_LINES: u32 = 100;
-
-/// Bytes a policy may log in one call.
-const LOG_BYTES: usize = 64 << 10;
+use crate::wasi::Inert;
 
 /// The resource behind the contract's `view`: there is one a call, so it carries nothing.
 #[derive(Debug)]
@@ -34,24 +30,22 @@ pub(crate) struct HostState {
     subjects: Arc<Subjects>,
     /// Set for a balancer: what its ring numbers mean, see [`ring_number`].
     eligible: Option<Arc<Vec<Option<Eligible>>>>,
-    lines: u32,
-    bytes: usize,
+    log: LogBudget,
+    /// Set for a policy that may import WASI.
+    pub(crate) wasi: Option<Inert>,
 }
 
 impl HostState {
-    pub(crate) fn new(
-        policy: &Policy,
-        limits: Limits,
-        subjects: Arc<Subjects>,
-        eligible: Option<Arc<Vec<Option<Eligible>>>>,
-    ) -> Self {
-        let (policy, settings) = (policy.name.clone(), policy.settings.clone());
-        Self { guard: Guard::new(limits), policy, settings, subjects, eligible, lines: 0, bytes: 0 }
+    pub(crate) fn new(policy: &Policy, subjects: Arc<Subjects>, eligible: Option<Arc<Vec<Option<Eligible>>>>) -> Self {
+        let (limits, settings) = (policy.limits.clone(), policy.settings.clone());
+        let wasi = policy.randomness.as_ref().map(|random| Inert::new(&policy.name, random));
+        let policy = policy.name.clone();
+        Self { guard: Guard::new(limits), policy, settings, subjects, eligible, log: LogBudget::default(), wasi }
     }
 
     /// Begins a call: the log's allowance is full again.
     pub(crate) fn begin_call(&mut self) {
-        (self.lines, self.bytes) = (0, 0);
+        self.log = LogBudget::default();
     }
 
     fn subject(&self, id: u32) -> Option<&Subject> {
@@ -218,11 +212,9 @@ impl log::Host for HostState {
     }
 
     fn write(&mut self, level: Level, message: String) {
-        if self.lines >= LOG_LINES || self.bytes + message.len() > LOG_BYTES {
+        if !self.log.allows(message.len()) {
             return;
         }
-        self.lines += 1;
-        self.bytes += message.len();
         let policy = &*self.policy;
         match level {
             Level::Debug => debug!(policy, "{message}"),

@@ -8,6 +8,7 @@
 
 mod about;
 mod again;
+mod agreement;
 mod answer;
 mod artifact;
 mod bindings;
@@ -21,17 +22,23 @@ mod engine;
 mod host;
 mod inspect;
 mod limits;
+mod log_budget;
+mod quarantine;
 mod record;
 mod slots;
 mod subject;
+mod wasi;
 
 pub use about::{About, Inputs, SettingProblem};
+pub use agreement::DecisionsDigest;
 pub use artifact::Artifact;
 pub use catalog::{BUILT_IN, Catalog, CatalogError, UnknownPolicy};
 pub use code_cache::{CacheError, CodeCache};
 pub use compiled::{Digest, LoadError, Policy, Role};
-pub use decider::{Decider, Decisions, Failure, Refused, ReplayError, Stats};
+pub use decider::{Attempt, Decider, Decisions, Failure, Refused, ReplayError, Stats};
 pub use engine::Engine;
 pub use inspect::{Inspection, Kind, Packing, Producer};
-pub use limits::{FailureReason, Limits};
+pub use limits::{FailureReason, LimitField, Limits};
+pub use quarantine::Resting;
 pub use record::{CallOutcome, RECORD_VERSION, Record, RecordedEndpoint, RecordedShare, Recorder};
+pub use wasi::Wasi;

@@ -25,7 +25,11 @@ pub(crate) struct Subject {
     pub(crate) external: TrafficPolicy,
     pub(crate) has_external: bool,
     pub(crate) affinity_seconds: u32,
-    /// Its [`fingerprint`].
+    /// Whether its Service names a policy.
+    pub(crate) chosen: bool,
+    /// See [`Fingerprint`].
+    pub(crate) cluster: u64,
+    /// See [`Fingerprint`].
     pub(crate) input: u64,
     /// What its policies asked for besides.
     pub(crate) extras: Option<Box<Extras>>,
@@ -48,7 +52,7 @@ impl Subject {
         service: &Service,
         pair: Pair,
         port: Port,
-        input: u64,
+        print: Fingerprint,
         present: &mut Present<'_>,
     ) -> Self {
         let extras = extras(store, service, &pair, &port, present);
@@ -63,7 +67,9 @@ impl Subject {
             has_external: service.is_external(&port.spec),
             affinity_seconds: service.affinity_seconds,
             port,
-            input,
+            chosen: service.policy != NameId::default(),
+            cluster: print.cluster,
+            input: print.input,
             extras,
         }
     }
@@ -140,59 +146,82 @@ impl Subjects {
     }
 }
 
-/// A hash of everything the answer for a port can depend on, the policies included. Not for enemies: it only
-/// saves calls, and a collision would repeat the port's own last answer.
+/// Hashes of what the answer for a port can depend on. Not for enemies: they only save calls, and a collision would
+/// repeat the port's own last answer.
 ///
 /// What changes while the cluster does not, loads and ages, is left out: where a policy asks for those, nothing is
 /// saved.
-pub(crate) fn fingerprint(store: &Store, service: &Service, pair: &Pair, port: &Port) -> u64 {
-    let mut hash = Mix(0x9e37_79b9_7f4a_7c15);
-    hash.eat(pair.traffic.version());
-    hash.eat(pair.balancer.version());
-    hash.eat(u64::from(service.policy_settings.0) << 32 | u64::from(service.affinity_seconds));
-    let flags = [
-        service.internal_policy == TrafficPolicy::Local,
-        service.external_policy == TrafficPolicy::Local,
-        service.is_external(&port.spec),
-        pair.traffic_has_settings,
-        pair.balancer_has_settings,
-    ];
-    let flags = flags.into_iter().fold(0, |flags, flag| flags << 1 | u64::from(flag));
-    hash.eat(u64::from(port.spec.port) << 16 | flags);
-    for endpoint in &port.endpoints {
-        match endpoint.address {
-            IpAddr::V4(v4) => hash.eat(u64::from(u32::from(v4))),
-            IpAddr::V6(v6) => {
-                let [high, low] = [u128::from(v6) >> 64, u128::from(v6) & u128::from(u64::MAX)];
-                [high, low].into_iter().for_each(|half| hash.eat(u64::try_from(half).unwrap_or_default()));
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Fingerprint {
+    /// Of the Service and its endpoints.
+    pub(crate) cluster: u64,
+    /// Of everything, the policies included.
+    pub(crate) input: u64,
+}
+
+impl Fingerprint {
+    /// Hashes what `pair` would be asked.
+    pub(crate) fn of(store: &Store, service: &Service, pair: &Pair, port: &Port) -> Self {
+        let mut hash = Mix::default();
+        hash.eat(u64::from(service.policy_settings.0) << 32 | u64::from(service.affinity_seconds));
+        let flags = [
+            service.internal_policy == TrafficPolicy::Local,
+            service.external_policy == TrafficPolicy::Local,
+            service.is_external(&port.spec),
+        ];
+        let flags = flags.into_iter().fold(0, |flags, flag| flags << 1 | u64::from(flag));
+        hash.eat(u64::from(service.policy.0) << 32 | u64::from(port.spec.port) << 8 | flags);
+        for endpoint in &port.endpoints {
+            match endpoint.address {
+                IpAddr::V4(v4) => hash.eat(u64::from(u32::from(v4))),
+                IpAddr::V6(v6) => {
+                    let [high, low] = [u128::from(v6) >> 64, u128::from(v6) & u128::from(u64::MAX)];
+                    [high, low].into_iter().for_each(|half| hash.eat(u64::try_from(half).unwrap_or_default()));
+                }
             }
+            let state = u64::from(endpoint.conditions.0) << 32 | u64::from(endpoint.weight);
+            hash.eat(u64::from(endpoint.port) << 48 | state);
+            hash.eat(u64::from(endpoint.node.0) << 32 | u64::from(endpoint.zone.0));
         }
-        hash.eat(u64::from(endpoint.port) << 48 | u64::from(endpoint.conditions.0) << 32 | u64::from(endpoint.weight));
-        hash.eat(u64::from(endpoint.node.0) << 32 | u64::from(endpoint.zone.0));
+        hash.eat(port.endpoints.len() as u64);
+        let cluster = hash.value();
+        hash.eat(pair.traffic.version());
+        hash.eat(pair.balancer.version());
+        hash.eat(u64::from(pair.traffic_has_settings) << 1 | u64::from(pair.balancer_has_settings));
+        let wanted = pair.inputs();
+        if wanted.pods {
+            store.pods(port).iter().for_each(|pod| hash.eat_text(pod));
+        }
+        if wanted.annotations {
+            service.annotations.iter().flat_map(|(name, value)| [name, value]).for_each(|text| hash.eat_text(text));
+        }
+        Self { cluster, input: hash.value() }
     }
-    hash.eat(port.endpoints.len() as u64);
-    let wanted = pair.inputs();
-    if wanted.pods {
-        store.pods(port).iter().for_each(|pod| hash.eat_text(pod));
-    }
-    if wanted.annotations {
-        service.annotations.iter().flat_map(|(name, value)| [name, value]).for_each(|text| hash.eat_text(text));
-    }
-    hash.0
 }
 
 /// Multiply and fold, eight bytes at a time.
-struct Mix(u64);
+pub(crate) struct Mix(u64);
+
+impl Default for Mix {
+    fn default() -> Self {
+        Self(0x9e37_79b9_7f4a_7c15)
+    }
+}
 
 impl Mix {
-    fn eat_text(&mut self, text: &str) {
+    /// The hash of all that was eaten.
+    pub(crate) fn value(&self) -> u64 {
+        self.0
+    }
+
+    pub(crate) fn eat_text(&mut self, text: &str) {
         self.eat(text.len() as u64);
         for bytes in text.as_bytes().chunks(8) {
             self.eat(bytes.iter().fold(0, |word, byte| word << 8 | u64::from(*byte)));
         }
     }
 
-    fn eat(&mut self, value: u64) {
+    pub(crate) fn eat(&mut self, value: u64) {
         let product = u128::from(self.0 ^ value).wrapping_mul(0xd6e8_feb8_6659_fd93_a076_1d64_78bd_642f);
         self.0 =
             u64::try_from(product >> 64 & u128::from(u64::MAX)).unwrap_or_default() ^ self.0.rotate_left(23) ^ value;

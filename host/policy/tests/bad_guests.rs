@@ -185,7 +185,7 @@ fn nonsense_of_every_kind() {
 fn an_answer_that_is_too_large_never_reaches_the_host() {
     // Writing that much takes more fuel than there is by default.
     let limits = Limits { fuel: 1_000_000_000, ..Limits::default() };
-    only_the_victim_suffers(limits, guests::GARBAGE_ANSWER, "huge-reason", FailureReason::Memory);
+    only_the_victim_suffers(limits, guests::GARBAGE_ANSWER, "huge-reason", FailureReason::Answer);
 }
 
 #[test]
@@ -332,11 +332,11 @@ fn components_that_are_no_policies_are_refused_with_a_sentence() {
         (refused(Limits::default(), guests::HOST_IMPORT), "unknown-import", "example:dialer/network@1.0.0"),
         (refused(Limits::default(), guests::WRONG_WORLD), "wrong-world", "greet"),
         (refused(Limits::default(), guests::NEXT_VERSION), "wrong-world", "weir:policy/balancer@0.3.0"),
-        (refused(Limits::default(), core_module), "core-module", "wasm-tools component new"),
+        (refused(Limits::default(), core_module), "core-module", "weir policy component"),
         (refused(Limits::default(), truncated), "compile", "does not compile"),
         (refused(Limits::default(), b"#!/bin/sh"), "compile", "does not compile"),
         (refused(small(100), guests::TRAP), "too-large", "at most 100"),
-        (refused(poor, guests::TRAP), "trial", "memory"),
+        (refused(poor, guests::TRAP), "memory", "memory"),
     ];
     for ((reason, message), expected, words) in cases {
         assert_eq!(reason, expected, "{message}");

@@ -23,7 +23,7 @@ fn artifact(component: &[u8], settings: &str) -> Artifact {
         name: "mine".to_owned(),
         component: component.to_vec(),
         settings: settings.to_owned(),
-        fail_strategy: String::new(),
+        ..Artifact::default()
     }
 }
 
@@ -153,8 +153,9 @@ fn a_version_that_fails_where_the_last_one_did_well_changes_nothing() {
 
     let refused = bench.replace(&artifact(DECLARED_ERROR, "")).expect_err("it says it cannot");
     assert_eq!((refused.failed, refused.asked), (2, 2), "{refused}");
-    let refused = bench.replace(&artifact(&built_in("weighted"), r#"{"by-planet": {}}"#)).expect_err("bad settings");
-    assert!(refused.message.contains("by-planet"), "{refused}");
+    let unknown = artifact(&built_in("weighted"), r#"{"by-planet": {}}"#);
+    let refused = Policy::from_artifact(&bench.engine, &unknown, &[]).expect_err("bad settings");
+    assert!(refused.reason() == "settings" && refused.to_string().contains("by-planet"), "{refused}");
     assert_eq!(bench.spread("web"), (RoundRobin, 3, "mine".to_owned()));
 
     // One Service of two is enough: it was served well before.

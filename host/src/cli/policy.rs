@@ -100,6 +100,13 @@ pub(crate) struct ComponentArgs {
     /// The core module.
     #[arg(value_name = "MODULE")]
     pub(crate) module: PathBuf,
+    /// World of the contract it was written for: `policy`, `traffic-only` or `balancer-only`. For modules whose bindings
+    /// were written by hand; those that a generator wrote know it.
+    #[arg(long, value_name = "WORLD")]
+    pub(crate) world: Option<String>,
+    /// Answer its calls of WASI within the component: nothing is open, the clock stands still, random numbers are 0.
+    #[arg(long)]
+    pub(crate) stub_wasi: bool,
     /// Where the component goes.
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: PathBuf,

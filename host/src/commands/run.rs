@@ -11,7 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 use weir_netlink::Kernel;
-use weir_policy::{Catalog, CodeCache, Engine, Limits};
+use weir_policy::{Catalog, CodeCache};
 use weir_source::kubernetes::SourceHealth;
 
 use crate::cli::RunArgs;
@@ -54,7 +54,7 @@ pub(crate) fn run(args: &RunArgs, config: Config) -> anyhow::Result<()> {
     info!(node = %identity.name, zone = %identity.zone, config = %serde_json::to_string(&config)?, "starting");
     let kernel = Kernel::open()?;
     let cache = code_cache(&config.policies);
-    let engine = Engine::with_cache(Limits::default(), cache.as_ref())?;
+    let engine = super::engine(&config, cache.as_ref())?;
     let catalog = Catalog::awaiting(&engine, &config.policies.traffic, &config.policies.balancer)?;
     let mut pipeline = super::pipeline(&config, catalog, &node::addresses()?, kernel);
     let PolicyRecords { directory, most } = &config.policy_records;

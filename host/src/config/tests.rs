@@ -72,6 +72,11 @@ fn errors_name_the_field() {
         ("podCIDRs: [10.0.0.0/99]\n", &["line 1"]),
         ("nodeIPs: [10.0.0.1, 10.0.0.2]\n", &["nodeIPs"]),
         ("oomScoreAdj: -1001\n", &["oomScoreAdj", "-1001"]),
+        ("policies: {limits: {fuel: 0}}\n", &["policies.limits", "fuel"]),
+        ("policies: {limits: {deadline: 1m}}\n", &["policies.limits", "deadline", "10000"]),
+        ("policies: {maxLimits: {memoryBytes: 1000}, limits: {memoryBytes: 1001}}\n", &["memoryBytes", "1 to 1000"]),
+        ("policies: {limits: {stackBytes: 1}}\n", &["stackBytes", "line 1"]),
+        ("policies: {maxRemovedPercent: 101}\n", &["policies.maxRemovedPercent", "101"]),
         ("syncPeriod: 0s\n", &["syncPeriod"]),
         ("syncPeriod: soon\n", &["soon", "line 1"]),
         ("syncPeriod: -5s\n", &["-5s"]),
@@ -102,6 +107,14 @@ fn the_later_file_wins_where_it_says_something() {
     assert_eq!((config.zone.as_str(), config.oom_score_adj, config.masquerade_all), ("b", Some(-5), true));
     assert_eq!((config.conntrack.min, config.conntrack.reset_stale_tcp), (8, true));
     assert_eq!(config.pod_cidrs, ["12.0.0.0/8".parse().expect("a network")]);
+}
+
+#[test]
+fn limits_of_policies_are_what_is_said_over_the_defaults() {
+    let config = config(&["policies: {limits: {fuel: 7, deadline: 100ms}, maxLimits: {handles: 3000}}\n"]);
+    let (limits, ceilings) = (config.policies.limits(), config.policies.ceilings());
+    assert_eq!((limits.fuel, limits.deadline.as_millis(), limits.memory), (7, 100, 64 << 20));
+    assert_eq!((ceilings.handles, ceilings.fuel), (3000, 10_000_000_000));
 }
 
 #[test]

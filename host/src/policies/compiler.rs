@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tracing::{info, warn};
-use weir_policy::{Artifact, CodeCache, Engine, Limits, LoadError, Policy};
+use weir_policy::{Artifact, CodeCache, Engine, LoadError, Policy};
 
 pub(crate) use self::worker::{Bounds, compile};
 use self::worker::{Failed, Worker};
@@ -99,7 +99,7 @@ impl Compiler {
     /// # Errors
     /// Why it is none.
     pub fn load(&self, mut artifact: Artifact, known: &[Arc<Policy>]) -> Result<Policy, Bad> {
-        artifact.unpack(self.engine.limits().component)?;
+        artifact.unpack(self.engine.limits_with(&artifact.limits)?.component)?;
         let component = &artifact.component;
         let digest = weir_policy::Digest::of(component);
         let is_new = !known.iter().any(|policy| policy.digest() == digest);
@@ -141,7 +141,7 @@ impl Compiler {
         let Aside::Program(program) = &self.aside else { return Ok(None) };
         let private = match &self.cache {
             Some(_) => Ok(None),
-            None => Private::new(self.engine.limits()).map(Some),
+            None => Private::new(&self.engine).map(Some),
         };
         let failed = match private {
             Ok(private) => {
@@ -171,11 +171,11 @@ impl Compiler {
 impl Private {
     /// In the first directory for temporary files that can be written to. The second is there in containers whose
     /// other files are read-only.
-    fn new(limits: &Limits) -> Result<Self, String> {
+    fn new(like: &Engine) -> Result<Self, String> {
         let places = [std::env::temp_dir(), PathBuf::from("/dev/shm")];
         let mut problems = Vec::new();
         for place in &places {
-            match Self::below(place, limits) {
+            match Self::below(place, like) {
                 Ok(private) => return Ok(private),
                 Err(why) => problems.push(format!("{}: {why}", place.display())),
             }
@@ -183,12 +183,13 @@ impl Private {
         Err(problems.join("; "))
     }
 
-    fn below(place: &Path, limits: &Limits) -> Result<Self, String> {
+    fn below(place: &Path, like: &Engine) -> Result<Self, String> {
         // Only this user may look into it.
         let path = nix::unistd::mkdtemp(&place.join("weir-code-XXXXXX")).map_err(|error| error.to_string())?;
         let cache = CodeCache::open(&path).map_err(|error| error.to_string());
         let made = cache.and_then(|cache| {
-            let engine = Engine::with_cache(limits.clone(), Some(&cache)).map_err(|error| error.to_string())?;
+            let engine = Engine::with_cache(like.limits().clone(), Some(&cache)).map_err(|error| error.to_string())?;
+            let engine = engine.with_ceilings(like.ceilings().clone());
             Ok(Self { engine, cache, path: path.clone() })
         });
         if made.is_err() {

@@ -1,7 +1,7 @@
 //! Policies from a directory: what a mounted ConfigMap or image volume looks like.
 //!
 //! Each directory in it is a policy, with the keys of a ConfigMap as its files (`policy.wasm`, `settings`,
-//! `fail-strategy`, …); each file `NAME.wasm` (or `.wasm.gz`, `.wasm.zst`) right in it is one without settings. Names
+//! `fail-strategy`, `limits`, …); each file `NAME.wasm` (or `.wasm.gz`, `.wasm.zst`) right in it is one without settings. Names
 //! that begin with a dot are left out, which covers the `..data` machinery of mounted ConfigMaps. An entry of the name
 //! [`SWITCH`] switches all policies off while it is there.
 

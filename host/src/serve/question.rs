@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
-use weir_model::{Names, ObjectKey, Origin, Port, Service};
+use weir_model::{Names, ObjectKey, Origin, Port, PortKey, Service};
 use weir_nft::{Dataplane, Ruleset, Transaction, text};
 use weir_plan::PortPlan;
-use weir_policy::Record;
+use weir_policy::{Record, Resting};
 
 use super::Questions;
 use crate::metrics::ip_family;
@@ -60,6 +60,10 @@ pub enum LastTransaction {
 pub struct Decided {
     /// Ports for each way of being decided.
     pub ports: BTreeMap<String, u64>,
+    /// All decisions in one number.
+    pub digest: u64,
+    /// Policies that are not asked for now: those that rest as a whole, then by port, with the port's name.
+    pub resting: Vec<(String, Resting)>,
     /// Ports the kernel refuses, by name, and what it said.
     pub quarantined: Vec<(String, String)>,
 }
@@ -137,11 +141,14 @@ fn decided<D: Dataplane>(pipeline: &Pipeline<D>) -> Decided {
         *decided.ports.entry(by).or_default() += 1;
     }
     let store = pipeline.store();
-    for (port, why) in pipeline.quarantined() {
+    let name = |port: &PortKey| {
         let service = store.service(port.service).map(|service| service.key.to_string()).unwrap_or_default();
-        let name = format!("{service}:{} {} {}", store.names().get(port.name), port.protocol, ip_family(port.family));
-        decided.quarantined.push((name, why.clone()));
-    }
+        format!("{service}:{} {} {}", store.names().get(port.name), port.protocol, ip_family(port.family))
+    };
+    decided.quarantined.extend(pipeline.quarantined().iter().map(|(port, why)| (name(port), why.clone())));
+    decided.digest = pipeline.decisions_digest();
+    let named = |rest: Resting| (rest.port.as_ref().map(&name).unwrap_or_default(), rest);
+    decided.resting = pipeline.decider().resting().into_iter().map(named).collect();
     decided.quarantined.sort();
     decided
 }

@@ -191,6 +191,12 @@ fn write(cluster: &Cluster, target: &Target, method: &Method, content: &str, bod
                 None if applies => (201, json!({})),
                 None => return Err(not_found(target)),
             };
+            if applies {
+                let manager = target.query.get("fieldManager").cloned().unwrap_or_default();
+                if let Some(last) = state.applied.insert((path(target), manager), sent.clone()) {
+                    drop_unapplied(&mut object, &last, &sent);
+                }
+            }
             merge(&mut object, sent);
             complete(&mut object, target);
             Ok(whole(code, &state.put(&path(target), object)))
@@ -238,6 +244,18 @@ fn merge(object: &mut Value, patch: Value) {
             fields.remove(&name);
         } else {
             merge(fields.entry(name).or_insert(Value::Null), value);
+        }
+    }
+}
+
+/// Removes the fields that their manager applied `last` time and does not apply now.
+fn drop_unapplied(object: &mut Value, last: &Value, now: &Value) {
+    let (Some(object), Some(last)) = (object.as_object_mut(), last.as_object()) else { return };
+    for (name, last) in last {
+        match (object.get_mut(name), now.get(name)) {
+            (Some(field), Some(now)) => drop_unapplied(field, last, now),
+            (Some(_), None) => drop(object.remove(name)),
+            (None, _) => {}
         }
     }
 }

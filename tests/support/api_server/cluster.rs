@@ -29,6 +29,8 @@ pub struct Cluster {
 pub(super) struct State {
     pub(super) revision: u64,
     pub(super) objects: BTreeMap<Path, Arc<Value>>,
+    /// What each field manager last applied, by object and manager.
+    pub(super) applied: BTreeMap<(Path, String), Value>,
     pub(super) history: Vec<Change>,
     /// Watches from before this revision are too old.
     pub(super) compacted: u64,
@@ -181,6 +183,7 @@ impl Cluster {
 impl State {
     /// Creates or replaces an object, with what an API server adds. Returns it as it stands then.
     pub(super) fn put(&mut self, path: &Path, mut object: Value) -> Arc<Value> {
+        unwrap_binary_data(&mut object);
         let before = self.objects.get(path).cloned();
         if before.as_ref().is_some_and(|before| same_but_version(before, &object)) {
             return before.unwrap_or_default();
@@ -279,6 +282,16 @@ fn same_but_version(before: &Value, after: &Value) -> bool {
         object
     };
     bare(before) == bare(after)
+}
+
+/// Base64 may come in lines, as `kubectl kustomize` writes it, and is stored as one: the API server decodes bytes as Go
+/// does, which passes over line ends, and encodes them again.
+fn unwrap_binary_data(object: &mut Value) {
+    for value in object.get_mut("binaryData").and_then(Value::as_object_mut).into_iter().flat_map(Map::values_mut) {
+        if let Value::String(text) = value {
+            text.retain(|character| !matches!(character, '\r' | '\n'));
+        }
+    }
 }
 
 /// What a Service has after the API server saw it: an address, and the protocol of its ports.

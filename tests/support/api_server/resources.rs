@@ -31,10 +31,18 @@ pub(super) const ALL: &[Resource] = &[
     resource("discovery.k8s.io", "endpointslices", "EndpointSlice", "", true),
     resource("networking.k8s.io", "servicecidrs", "ServiceCIDR", "", false),
     resource("events.k8s.io", "events", "Event", "ev", true),
+    // What is applied to install Weir. Nobody acts upon it.
+    resource("", "serviceaccounts", "ServiceAccount", "sa", true),
+    resource("apps", "daemonsets", "DaemonSet", "ds", true),
+    resource("rbac.authorization.k8s.io", "roles", "Role", "", true),
+    resource("rbac.authorization.k8s.io", "rolebindings", "RoleBinding", "", true),
+    resource("rbac.authorization.k8s.io", "clusterroles", "ClusterRole", "", false),
+    resource("rbac.authorization.k8s.io", "clusterrolebindings", "ClusterRoleBinding", "", false),
 ];
 
 /// The groups beside the core one.
-pub(super) const GROUPS: [&str; 3] = ["discovery.k8s.io", "networking.k8s.io", "events.k8s.io"];
+pub(super) const GROUPS: [&str; 5] =
+    ["discovery.k8s.io", "networking.k8s.io", "events.k8s.io", "apps", "rbac.authorization.k8s.io"];
 
 impl Resource {
     pub(super) fn find(group: &str, plural: &str) -> Option<&'static Self> {

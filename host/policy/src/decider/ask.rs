@@ -1,45 +1,21 @@
 //! The two rounds of questions: traffic policies for ports, then balancers for the lists they made.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
 use std::sync::Arc;
 
 use weir_model::{Load, Names, TrafficPolicy};
 
-use super::{Progress, failure};
+use super::run::{Miss, queue, run};
+use super::{Attempt, Failure, Progress, failure};
 use crate::answer::{self, Eligible, Spread};
 use crate::bindings::exports::weir::policy::{balancer, traffic_policy};
 use crate::bindings::weir::policy::types;
 use crate::call::{Instance, Problem};
-use crate::compiled::Policy;
+use crate::compiled::{Policy, Role};
 use crate::host::ring_number;
 use crate::limits::FailureReason;
 use crate::record::Record;
 use crate::subject::{Subject, Subjects};
-
-/// Ports of one policy that may use up a whole allowance of fuel, time or memory in one sync, each on its own, before
-/// its other ports are not tried any more.
-const COSTLY_FAILURES: u32 = 8;
-
-/// What a policy may still waste in one sync. One that burns its whole allowance for one port after the other would
-/// hold up everybody.
-#[derive(Debug, Default)]
-pub(super) struct Patience {
-    costly: u32,
-    ended: Option<Problem>,
-}
-
-impl Patience {
-    fn wear(&mut self, problem: &Problem) {
-        if problem.reason.is_costly() {
-            self.costly += 1;
-        }
-        if self.costly >= COSTLY_FAILURES && self.ended.is_none() {
-            let message = format!("not asked, after it failed for {} ports: {}", self.costly, problem.message);
-            self.ended = Some(Problem::new(problem.reason, message));
-        }
-    }
-}
 
 /// Positions below `count` that share a policy, policy by policy.
 fn groups<'p>(count: usize, policy_of: impl Fn(usize) -> &'p Arc<Policy>) -> Vec<(&'p Arc<Policy>, Vec<usize>)> {
@@ -56,53 +32,20 @@ fn groups<'p>(count: usize, policy_of: impl Fn(usize) -> &'p Arc<Policy>) -> Vec
     found
 }
 
-/// Runs `call` for `0..count`; if that fails, again one by one, each in an instance of its own, so that only what is
-/// at fault has no answer.
-fn run<'p, A>(
-    policy: &'p Policy,
-    count: usize,
-    start: impl Fn() -> Result<Instance<'p>, Problem>,
-    call: impl Fn(&mut Instance<'p>, Range<usize>) -> Result<Vec<A>, Problem>,
-    progress: &mut Progress,
-) -> Vec<Result<A, Problem>> {
-    let stats = progress.decisions.stats.entry(policy.name.clone()).or_default();
-    let mut once = |range: Range<usize>| {
-        let mut instance = start()?;
-        let answer = call(&mut instance, range.clone());
-        stats.calls += 1;
-        stats.asked += range.len() as u64;
-        stats.fuel += instance.cost.fuel;
-        stats.time += instance.cost.time;
-        stats.memory = stats.memory.max(instance.cost.memory);
-        match answer {
-            Ok(given) if given.len() != range.len() => {
-                let message = format!("it gave {} answers to {} questions", given.len(), range.len());
-                Err(Problem::new(FailureReason::InvalidAnswer, message))
-            }
-            other => other,
-        }
+/// Notes that `policy` has no answer for a subject.
+fn fail(subject: &Subject, names: &Names, policy: &Policy, role: Role, miss: Miss, progress: &mut Progress) {
+    let Miss { problem, asked } = miss;
+    let (key, input, now) = (subject.port.key, subject.input, progress.now);
+    let attempt = if !asked {
+        progress.quarantine.denied(key, role, policy, input, &problem, now);
+        Attempt::None
+    } else if progress.quarantine.failed(key, role, policy, input, &problem, now) {
+        Attempt::First
+    } else {
+        Attempt::Repeated
     };
-    let patience = progress.patience.entry(std::ptr::from_ref(policy)).or_default();
-    if patience.ended.is_none()
-        && count > 1
-        && let Ok(given) = once(0..count)
-    {
-        return given.into_iter().map(Ok).collect();
-    }
-    let alone = |at| {
-        if let Some(problem) = &patience.ended {
-            return Err(problem.clone());
-        }
-        let answer = once(at..at + 1).and_then(|mut given| {
-            given.pop().ok_or_else(|| Problem::new(FailureReason::InvalidAnswer, "it gave no answer"))
-        });
-        answer.inspect_err(|problem| patience.wear(problem))
-    };
-    (0..count).map(alone).collect()
-}
-
-fn fail(subject: &Subject, names: &Names, policy: &Policy, problem: Problem, progress: &mut Progress) {
-    progress.fail(failure(&subject.service, &subject.port, names, &policy.name, problem));
+    let failure = failure(&subject.service, &subject.port, names, &policy.name, problem);
+    progress.fail(Failure { attempt, ..failure });
 }
 
 fn scope(policy: TrafficPolicy) -> types::Scope {
@@ -135,10 +78,17 @@ pub(super) fn traffic<'a>(
     progress: &mut Progress,
 ) {
     for (policy, members) in groups(asked.len(), |at| policy_of(&subjects.list[asked[at]])) {
-        let subject = |at: usize| &subjects.list[asked[members[at]]];
+        let of = |member: usize| &subjects.list[asked[member]];
+        let (queue, denied) = queue(policy, Role::TrafficPolicy, members, of, progress);
+        for (member, problem) in denied {
+            let miss = Miss { problem, asked: false };
+            fail(of(member), &subjects.names, policy, Role::TrafficPolicy, miss, progress);
+        }
+        let members = &queue.members;
+        let subject = |at: usize| of(members[at]);
         let answers = run(
             policy,
-            members.len(),
+            &queue,
             || Instance::start(policy, subjects.clone(), None),
             |instance, range| {
                 let total = range.clone().map(|at| subject(at).port.endpoints.len()).sum();
@@ -165,17 +115,23 @@ pub(super) fn traffic<'a>(
         );
         for (at, answer) in answers.into_iter().enumerate() {
             let words = progress.words(&answer);
-            let checked = answer.and_then(|answer| {
-                answer::eligible(subject(at), number(asked[members[at]]), answer)
-                    .map_err(|why| Problem::new(FailureReason::InvalidAnswer, why))
-            });
+            let checked = answer
+                .and_then(|answer| answer::eligible(subject(at), number(asked[members[at]]), answer).map_err(invalid));
             progress.record(&checked, words, |outcome| Record::of(subjects, asked[members[at]], None, policy, outcome));
             match checked {
-                Ok(answer) => eligible[asked[members[at]]] = Some(answer),
-                Err(problem) => fail(subject(at), &subjects.names, policy, problem, progress),
+                Ok(answer) => {
+                    progress.quarantine.did_well(subject(at).port.key, Role::TrafficPolicy, policy);
+                    eligible[asked[members[at]]] = Some(answer);
+                }
+                Err(miss) => fail(subject(at), &subjects.names, policy, Role::TrafficPolicy, miss, progress),
             }
         }
     }
+}
+
+/// The guard on answers does not believe it.
+fn invalid(why: String) -> Miss {
+    Miss { problem: Problem::new(FailureReason::InvalidAnswer, why), asked: true }
 }
 
 /// Columns for so many endpoints, none of them in yet.
@@ -268,7 +224,14 @@ pub(super) fn rings<'a>(
         wanted.extend(lists.filter(|(_, list)| !list.is_empty()).map(|(which, _)| (place, which)));
     }
     for (policy, members) in groups(wanted.len(), |at| policy_of(&subjects.list[asked[wanted[at].0]])) {
-        let subject = |at: usize| &subjects.list[asked[wanted[members[at]].0]];
+        let of = |member: usize| &subjects.list[asked[wanted[member].0]];
+        let (queue, denied) = queue(policy, Role::Balancer, members, of, progress);
+        for (member, problem) in denied {
+            rings[wanted[member].0] = None;
+            fail(of(member), &subjects.names, policy, Role::Balancer, Miss { problem, asked: false }, progress);
+        }
+        let members = &queue.members;
+        let subject = |at: usize| of(members[at]);
         let list = |at: usize| {
             let (place, which) = wanted[members[at]];
             eligible[asked[place]].as_ref().map_or(&[][..], |eligible| &eligible.lists[which])
@@ -279,7 +242,7 @@ pub(super) fn rings<'a>(
         };
         let answers = run(
             policy,
-            members.len(),
+            &queue,
             || Instance::start(policy, subjects.clone(), Some(eligible.clone())),
             |instance, range| {
                 let total = range.clone().map(|at| list(at).len()).sum();
@@ -307,9 +270,7 @@ pub(super) fn rings<'a>(
         );
         for (at, answer) in answers.into_iter().enumerate() {
             let words = progress.words(&answer);
-            let checked = answer.and_then(|answer| {
-                answer::spread(id(at), list(at), answer).map_err(|why| Problem::new(FailureReason::InvalidAnswer, why))
-            });
+            let checked = answer.and_then(|answer| answer::spread(id(at), list(at), answer).map_err(invalid));
             let (place, which) = wanted[members[at]];
             progress.record(&checked, words, |outcome| {
                 Record::of(subjects, asked[place], Some((number(which), list(at))), policy, outcome)
@@ -320,10 +281,15 @@ pub(super) fn rings<'a>(
                         rings[which] = Some(ring);
                     }
                 }
-                Err(problem) => {
+                Err(miss) => {
                     rings[place] = None;
-                    fail(subject(at), &subjects.names, policy, problem, progress);
+                    fail(subject(at), &subjects.names, policy, Role::Balancer, miss, progress);
                 }
+            }
+        }
+        for (at, member) in members.iter().enumerate() {
+            if rings[wanted[*member].0].is_some() {
+                progress.quarantine.did_well(subject(at).port.key, Role::Balancer, policy);
             }
         }
     }

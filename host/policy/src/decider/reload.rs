@@ -38,6 +38,10 @@ impl Decider {
         let users = catalog.users(store, &name);
         let mut trial = Self::new(catalog);
         trial.loads = self.loads.clone();
+        trial.max_removed_percent = self.max_removed_percent;
+        // What it takes away is seen by what there is.
+        let known = users.iter().filter_map(|id| Some((*id, self.remembered.get(id)?.clone())));
+        trial.remembered = known.collect();
         trial.recorder = self.recorder.clone();
         let decisions = trial.decide(store, &users);
         let failures: Vec<_> = decisions.failures.iter().filter(|failure| failure.policy == name).collect();

@@ -59,7 +59,7 @@ impl Record {
         let policy = Arc::new(policy.with_settings(&self.default_settings));
         let subjects = Arc::new(self.subjects(&policy)?);
         let collector = Arc::new(Collector::default());
-        let mut progress = Progress { recorder: Some(collector.clone()), ..Progress::default() };
+        let mut progress = Progress::new(Instant::now(), Some(collector.clone()));
         let at = subjects.list.len() - 1;
         let mut eligible: Vec<_> = subjects.list.iter().map(|_| None).collect();
         match self.role {
@@ -169,6 +169,8 @@ impl Record {
             external: scope(self.external_local),
             has_external: self.has_external,
             affinity_seconds: self.affinity_seconds,
+            chosen: true,
+            cluster: 0,
             input: 0,
             extras: Some(Box::new(extras)),
         }
@@ -187,10 +189,13 @@ impl Decider {
         let recorder = self.recorder.replace(collector.clone());
         let remembered: Vec<_> =
             services.iter().filter_map(|id| Some((*id, self.remembered.get(id)?.clone()))).collect();
+        // Whoever rests is asked, too, and rests on.
+        let quarantine = std::mem::take(&mut self.quarantine);
         let (loads, mut ages) = (self.loads.clone(), std::mem::take(&mut self.ages));
         let mut present = Present { now: Instant::now(), loads: &*loads, ages: &mut ages, last: None };
         drop(self.decide_in(&mut present, store, services));
         self.ages = ages;
+        self.quarantine = quarantine;
         services.iter().for_each(|id| drop(self.remembered.remove(id)));
         self.remembered.extend(remembered);
         self.recorder = recorder;

@@ -79,7 +79,8 @@ fn every_field_that_counts() {
         ("mode: nftables\niptables: {masqueradeAll: true, masqueradeBit: 3, syncPeriod: 40s}", |_| {}),
         ("mode: ipvs\niptables: {masqueradeBit: 3}\nipvs: {minSyncPeriod: 2s}\nnftables: {masqueradeBit: 4}", |want| {
             (want.masquerade_bit, want.min_sync_period) = (3, Span::seconds(2));
-            want.policies.balancer = "round-robin".to_owned();
+            // What IPVS calls it is a name of the built-in policy, too.
+            want.policies.balancer = "rr".to_owned();
         }),
         ("conntrack: {maxPerCore: 0, min: 5}", |want| (want.conntrack.max_per_core, want.conntrack.min) = (0, 5)),
         ("conntrack: {tcpEstablishedTimeout: 0s}", |want| want.conntrack.tcp_established_timeout = Span::default()),

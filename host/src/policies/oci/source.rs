@@ -133,5 +133,5 @@ pub async fn follow(wanted: Vec<OciPolicy>, copies: Option<Copies>, deliveries: 
 
 fn offer(policy: &OciPolicy, component: Vec<u8>) -> Offer {
     let OciPolicy { name, settings, fail_strategy, .. } = policy.clone();
-    Artifact { name, component, settings, fail_strategy }.into()
+    Artifact { name, component, settings, fail_strategy, ..Artifact::default() }.into()
 }

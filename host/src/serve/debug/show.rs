@@ -135,9 +135,22 @@ pub(super) fn transaction(last: &LastTransaction) -> Page {
 /// The policies from outside, how ports are decided, and which ports are left out.
 pub(super) fn policies(decided: &Decided, board: &Board) -> Page {
     let left_out = decided.quarantined.iter().map(|(port, why)| json!({"port": port, "why": why}));
+    let now = std::time::Instant::now();
+    let resting = decided.resting.iter().map(|(port, rest)| {
+        json!({
+            "policy": &*rest.policy,
+            "port": port,
+            "reason": rest.reason.as_str(),
+            "message": rest.message,
+            "failures": rest.failures,
+            "secondsLeft": rest.until.saturating_duration_since(now).as_secs(),
+        })
+    });
     json_page(&json!({
         "policies": board.snapshot(),
         "portsByDecision": decided.ports,
+        "decisionsDigest": format!("{:016x}", decided.digest),
+        "resting": resting.collect::<Vec<_>>(),
         "quarantined": left_out.collect::<Vec<_>>(),
     }))
 }

@@ -1,0 +1,3 @@
+module by-zone
+
+go 1.24

@@ -1,0 +1,122 @@
+//! One policy and those who ask it: who may, in which order, and what happens when it fails.
+
+use std::ops::Range;
+use std::time::Instant;
+
+use super::Progress;
+use crate::call::{Instance, Problem};
+use crate::compiled::{Policy, Role};
+use crate::limits::FailureReason;
+use crate::quarantine::{Leave, Quarantine};
+use crate::subject::Subject;
+
+/// The subjects of one policy, in the order in which it is asked about them.
+pub(super) struct Queue {
+    /// Positions among those who ask.
+    pub(super) members: Vec<usize>,
+    /// How many at the beginning may go into one call.
+    batched: usize,
+    /// How many at the end are under suspicion.
+    suspects: usize,
+}
+
+/// Sorts `members` by how `policy` may be asked about them. Those it may not be asked about now come with the reason.
+pub(super) fn queue<'a>(
+    policy: &Policy,
+    role: Role,
+    members: Vec<usize>,
+    subject: impl Fn(usize) -> &'a Subject,
+    progress: &Progress,
+) -> (Queue, Vec<(usize, Problem)>) {
+    let (mut alone, mut suspects, mut denied) = (Vec::new(), Vec::new(), Vec::new());
+    let mut batched = Vec::with_capacity(members.len());
+    for member in members {
+        let Subject { port, input, .. } = subject(member);
+        match progress.quarantine.leave(port.key, role, policy, *input, progress.now) {
+            Leave::Batched => batched.push(member),
+            Leave::Alone => alone.push(member),
+            Leave::Suspect => suspects.push(member),
+            Leave::Denied(problem) => denied.push((member, problem)),
+        }
+    }
+    let (together, suspicious) = (batched.len(), suspects.len());
+    batched.append(&mut alone);
+    batched.append(&mut suspects);
+    (Queue { members: batched, batched: together, suspects: suspicious }, denied)
+}
+
+/// Why a policy has no answer.
+pub(super) struct Miss {
+    pub(super) problem: Problem,
+    /// Whether it was asked at all.
+    pub(super) asked: bool,
+}
+
+/// Runs `call` for all that may be asked together; if that fails, again one by one, each in an instance of its own, so
+/// that only what is at fault has no answer. The answers are in the order of the queue.
+pub(super) fn run<'p, A: Send>(
+    policy: &'p Policy,
+    queue: &Queue,
+    start: impl Fn() -> Result<Instance<'p>, Problem> + Sync,
+    call: impl Fn(&mut Instance<'p>, Range<usize>) -> Result<Vec<A>, Problem> + Sync,
+    progress: &mut Progress,
+) -> Vec<Result<A, Miss>> {
+    let now = progress.now;
+    let Progress { decisions, quarantine, .. } = progress;
+    let stats = decisions.stats.entry(policy.name.clone()).or_default();
+    let mut once = |range: Range<usize>, quarantine: &mut Quarantine| {
+        let began = Instant::now();
+        let answer = policy.apart(|| {
+            let mut instance = start()?;
+            let answer = call(&mut instance, range.clone());
+            stats.calls += 1;
+            stats.asked += range.len() as u64;
+            stats.fuel += instance.cost.fuel;
+            stats.time += instance.cost.time;
+            stats.memory = stats.memory.max(instance.cost.memory);
+            answer
+        });
+        let answer = answer.and_then(|answer| answer);
+        let answer = match answer {
+            Ok(given) if given.len() != range.len() => {
+                let message = format!("it gave {} answers to {} questions", given.len(), range.len());
+                Err(Problem::new(FailureReason::InvalidAnswer, message))
+            }
+            other => other,
+        };
+        if answer.is_err() {
+            quarantine.wasted(policy, began.elapsed(), now);
+        }
+        answer
+    };
+    let mut answers: Vec<Result<A, Miss>> = Vec::with_capacity(queue.members.len());
+    if queue.batched > 1
+        && let Ok(given) = once(0..queue.batched, quarantine)
+    {
+        answers.extend(given.into_iter().map(Ok));
+    }
+    let innocent = queue.members.len() - queue.suspects;
+    for at in answers.len()..queue.members.len() {
+        let suspect = at >= innocent;
+        let denied = if suspect {
+            let owes = || Problem::new(FailureReason::Deadline, "not asked for a while, because of the time it wasted");
+            quarantine.owes(policy, now).then(owes)
+        } else {
+            quarantine.exhausted(policy)
+        };
+        answers.push(match denied {
+            Some(problem) => Err(Miss { problem, asked: false }),
+            None => once(at..at + 1, quarantine)
+                .and_then(|mut given| {
+                    given.pop().ok_or_else(|| Problem::new(FailureReason::InvalidAnswer, "it gave no answer"))
+                })
+                .map_err(|problem| {
+                    if !suspect && problem.reason.is_costly() {
+                        quarantine.burnt(policy, &problem, now);
+                    }
+                    Miss { problem, asked: true }
+                }),
+        });
+    }
+    answers
+}

@@ -1,0 +1,9 @@
+//! What keeps a policy from doing harm by what it uses up, and by what it says.
+#![allow(clippy::expect_used, reason = "tests panic")]
+
+mod budget;
+mod damaged;
+mod limits;
+mod quarantine;
+mod support;
+mod wasi;
