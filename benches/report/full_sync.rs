@@ -106,7 +106,9 @@ pub(crate) fn measure(scale: Scale) -> Result<Section> {
             (5_000, 50),
         ],
     );
-    let limit = scale.pick(45.0, 45.0, 60.0);
+    // The peer may use up what is left of this many seconds, and so long for one size.
+    let (patience, limit) = scale.pick((60.0, 45.0), (100.0, 45.0), (480.0, 60.0));
+    let begun = Instant::now();
     let mut stages = Table::new(
         "Milliseconds from nothing, by stages:",
         &["Services × endpoints", "total", "model", "policy", "plan", "compile, diff", "encode", "kernel", "MB sent"],
@@ -134,10 +136,11 @@ pub(crate) fn measure(scale: Scale) -> Result<Section> {
             section.notes.push(format!("{}: not done within {} s.", size.name(), LIMIT.as_secs()));
             continue;
         };
-        let new = peers.measure(Version::V1_37, size, limit, &mut section)?;
+        let left = || (patience - begun.elapsed().as_secs_f64()).clamp(0.0, limit);
+        let new = peers.measure(Version::V1_37, size, left(), &mut section)?;
         // The older layout is slower throughout; one size is enough where time is short.
         let old = if scale == Scale::Full || services <= 1_000 {
-            peers.measure(Version::V1_35, size, limit, &mut section)?
+            peers.measure(Version::V1_35, size, left(), &mut section)?
         } else {
             None
         };

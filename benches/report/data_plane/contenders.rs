@@ -262,9 +262,9 @@ fn text(contender: Contender, list: &Event) -> Option<String> {
         Contender::Floor => {
             let rule = |protocol| {
                 let target = format!("10.244.9.1:{PORT_OF_ENDPOINTS}");
-                format!("add rule ip floor dnat ip daddr {ADDRESS} {protocol} dport {PORT} dnat to {target}\n")
+                format!("add rule ip floor services ip daddr {ADDRESS} {protocol} dport {PORT} dnat to {target}\n")
             };
-            let chain = "add chain ip floor dnat { type nat hook prerouting priority -100 ; }\n";
+            let chain = "add chain ip floor services { type nat hook prerouting priority -100 ; }\n";
             Some(format!("add table ip floor\n{chain}{}{}", rule("tcp"), rule("udp")))
         }
         Contender::Peer => Some(layout(Version::V1_37)),
