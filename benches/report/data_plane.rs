@@ -37,7 +37,7 @@ pub(crate) fn measure(scale: Scale) -> Result<Section> {
     );
     let rounds = scale.pick(1, 6, 20);
     let connects = scale.pick(20, 400, 1_000);
-    let mut town = Town::build()?;
+    let town = Town::build()?;
 
     let mut table = Table::new(
         "Services in the cluster, one endpoint each, `random`:",
@@ -47,8 +47,7 @@ pub(crate) fn measure(scale: Scale) -> Result<Section> {
     let mut ours_by_size = Vec::new();
     let sizes = scale.pick([1, 10, 20, 30], [1, 1_000, 10_000, 30_000], [1, 1_000, 10_000, 30_000]);
     for services in sizes {
-        let found =
-            compare(&mut town, services, &Service::default(), Contender::of(services, scale), rounds, connects)?;
+        let found = compare(&town, services, &Service::default(), Contender::of(services, scale), rounds, connects)?;
         let p50: Vec<f64> = found.iter().map(|(_, found)| median(&found.connects)).collect();
         for ((contender, found), p50) in found.iter().zip(&p50) {
             row(&mut table, &services.to_string(), *contender, found);
@@ -95,7 +94,7 @@ pub(crate) fn measure(scale: Scale) -> Result<Section> {
         } else {
             &[Contender::Floor, Contender::Weir]
         };
-        for (contender, found) in compare(&mut town, sizes[1], &service, contenders, rounds, connects)? {
+        for (contender, found) in compare(&town, sizes[1], &service, contenders, rounds, connects)? {
             if contender != Contender::Floor {
                 row(&mut table, &service.name(), contender, &found);
             }
@@ -109,7 +108,7 @@ pub(crate) fn measure(scale: Scale) -> Result<Section> {
 
 /// Rounds of each contender in turn; who begins moves on from round to round.
 fn compare(
-    town: &mut Town,
+    town: &Town,
     services: usize,
     service: &Service,
     contenders: &[Contender],

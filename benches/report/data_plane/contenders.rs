@@ -25,6 +25,8 @@ const PORT_OF_ENDPOINTS: u16 = 8080;
 const PODS: &str = "10.244.0.0/16";
 /// The endpoints of the called Service: all in one pod, so that a hundred take no hundred namespaces.
 const ENDPOINTS: &str = "10.244.9.0/24";
+/// And how many it has at most.
+const MOST_ENDPOINTS: u8 = 100;
 /// Seconds the peer may take to load.
 const LIMIT: Duration = Duration::from_secs(120);
 /// Clients are remembered that long.
@@ -81,7 +83,7 @@ pub(super) struct Service {
     pub(super) policy: Option<&'static str>,
     /// Whether clients stay with their endpoint.
     affinity: bool,
-    endpoints: usize,
+    endpoints: u8,
 }
 
 impl Default for Service {
@@ -96,7 +98,7 @@ impl Service {
         let balancers = BUILT_IN.iter().map(|(name, _)| *name).filter(|name| !matches!(*name, "kubernetes" | "random"));
         let policies: Vec<Option<&'static str>> = std::iter::once(None).chain(balancers.map(Some)).collect();
         let mut variants = Vec::new();
-        for endpoints in [1, 100] {
+        for endpoints in [1, MOST_ENDPOINTS] {
             let of = |policy: &Option<&'static str>| Self { policy: *policy, affinity: false, endpoints };
             variants.extend(policies.iter().map(of));
             variants.push(Self { policy: None, affinity: true, endpoints });
@@ -133,7 +135,7 @@ impl Service {
                 ports: protocols
                     .map(|protocol| SlicePort { name: protocol.to_string(), protocol, port: PORT_OF_ENDPOINTS })
                     .to_vec(),
-                endpoints: (1..=self.endpoints).filter_map(|at| u8::try_from(at).ok()).map(endpoint).collect(),
+                endpoints: (1..=self.endpoints).map(endpoint).collect(),
                 triggered: None,
             });
         }
@@ -141,9 +143,14 @@ impl Service {
     }
 }
 
+/// Of endpoint number `at` of the called Service, in [`ENDPOINTS`].
+fn address(at: u8) -> Ipv4Addr {
+    Ipv4Addr::new(10, 244, 9, at)
+}
+
 fn endpoint(at: u8) -> EndpointSpec {
     EndpointSpec {
-        address: IpAddr::V4(Ipv4Addr::new(10, 244, 9, at)),
+        address: IpAddr::V4(address(at)),
         node: Some("node-9".to_owned()),
         zone: None,
         conditions: Conditions::ready(),
@@ -173,7 +180,7 @@ impl Town {
         pod.ip(&[format!("route add local {ENDPOINTS} dev lo")])?;
         // Closed connections would fill the table of flows.
         node.kernel().set_sysctls(&[("netfilter/nf_conntrack_tcp_timeout_close", "1")])?;
-        let backend = Backend::start(pod, PORT_OF_ENDPOINTS)?;
+        let backend = Backend::start(pod, (1..=MOST_ENDPOINTS).map(address), PORT_OF_ENDPOINTS)?;
         Ok(Self { backend, catalog: catalog(), node })
     }
 
@@ -233,9 +240,9 @@ impl Town {
     ///
     /// # Errors
     /// When one fails.
-    pub(super) fn connect(&mut self, count: usize) -> Result<(Vec<f64>, f64)> {
+    pub(super) fn connect(&self, count: usize) -> Result<(Vec<f64>, f64)> {
         let target = SocketAddr::from((ADDRESS, PORT));
-        let backend = &mut self.backend;
+        let backend = &self.backend;
         self.node.pod("client").run(|| traffic::connect(target, count, backend))
     }
 
@@ -243,9 +250,9 @@ impl Town {
     ///
     /// # Errors
     /// When the flow cannot be established.
-    pub(super) fn flow(&mut self) -> Result<f64> {
+    pub(super) fn flow(&self) -> Result<f64> {
         let target = SocketAddr::from((ADDRESS, PORT));
-        let backend = &mut self.backend;
+        let backend = &self.backend;
         self.node.pod("client").run(|| traffic::flow(target, backend))
     }
 
@@ -261,7 +268,7 @@ fn text(contender: Contender, list: &Event) -> Option<String> {
         Contender::Weir => None,
         Contender::Floor => {
             let rule = |protocol| {
-                let target = format!("10.244.9.1:{PORT_OF_ENDPOINTS}");
+                let target = format!("{}:{PORT_OF_ENDPOINTS}", address(1));
                 format!("add rule ip floor services ip daddr {ADDRESS} {protocol} dport {PORT} dnat to {target}\n")
             };
             let chain = "add chain ip floor services { type nat hook prerouting priority -100 ; }\n";

@@ -10,35 +10,44 @@ use nix::sys::socket::{
 };
 use weir_testbed::Host;
 
-use crate::figure::micros;
+use crate::figure::{median, micros};
 
 /// Connections that may wait to be accepted; the kernel's own limit.
 const BACKLOG: i32 = 4096;
-/// Packets of a flow that are timed together.
-const PACKETS: u32 = 5_000;
+/// Packets of a flow that are timed together: no more than the backend's buffer holds, because a drop costs more.
+const PACKETS: u32 = 100;
+/// How often that is done; the median counts.
+const BURSTS: usize = 50;
+/// The first packet of a flow.
+const QUESTION: &[u8] = b"?";
 /// For the one answer of a flow.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Takes connections without accepting them while they are timed, and answers the first packet of a flow.
 pub(super) struct Backend {
     listener: TcpListener,
-    datagrams: UdpSocket,
+    /// One for each address, so that an answer comes from the address that was asked.
+    datagrams: Vec<UdpSocket>,
 }
 
 impl Backend {
-    /// Starts it on every address of `host`.
+    /// Starts it on `host`: connections are taken on all addresses, datagrams on `addresses`.
     ///
     /// # Errors
     /// When the port is taken.
-    pub(super) fn start(host: &Host, port: u16) -> Result<Self> {
+    pub(super) fn start(host: &Host, addresses: impl Iterator<Item = Ipv4Addr> + Send, port: u16) -> Result<Self> {
         host.run(|| {
             let any = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
             // std's listener takes 128 at most.
             let socket = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_NONBLOCK, None)?;
             bind(socket.as_raw_fd(), &SockaddrStorage::from(any))?;
             listen(&socket, Backlog::new(BACKLOG)?)?;
-            let datagrams = UdpSocket::bind(any)?;
-            datagrams.set_read_timeout(Some(PATIENCE))?;
+            let datagrams = addresses.map(|address| {
+                let socket = UdpSocket::bind((address, port))?;
+                socket.set_nonblocking(true)?;
+                Ok(socket)
+            });
+            let datagrams = datagrams.collect::<Result<_>>()?;
             Ok(Self { listener: TcpListener::from(socket), datagrams })
         })
     }
@@ -47,6 +56,30 @@ impl Backend {
     fn drain(&self) {
         while self.listener.accept().is_ok() {}
     }
+
+    /// Who asked the question among the datagrams that are here, and through which socket; all others are passed over.
+    fn asked(&self) -> Option<(&UdpSocket, SocketAddr)> {
+        let mut buffer = [0; 64];
+        let mut asker = None;
+        for socket in &self.datagrams {
+            while let Ok((length, from)) = socket.recv_from(&mut buffer) {
+                asker = (&buffer[..length] == QUESTION).then_some((socket, from)).or(asker);
+            }
+        }
+        asker
+    }
+
+    /// Answers the question, once it is here.
+    fn answer(&self) -> Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline {
+            if let Some((socket, asker)) = self.asked() {
+                socket.send_to(b"!", asker)?;
+                return Ok(());
+            }
+        }
+        anyhow::bail!("the first packet of a flow is lost")
+    }
 }
 
 /// So many connections to `target`, each reset as soon as it stands: microseconds of each connect(), and connections a
@@ -54,7 +87,7 @@ impl Backend {
 ///
 /// # Errors
 /// When one fails.
-pub(super) fn connect(target: SocketAddr, count: usize, backend: &mut Backend) -> Result<(Vec<f64>, f64)> {
+pub(super) fn connect(target: SocketAddr, count: usize, backend: &Backend) -> Result<(Vec<f64>, f64)> {
     let mut samples = Vec::with_capacity(count);
     let target = SockaddrStorage::from(target);
     // Without a wait in the kernel for what the peer has not acknowledged, and without TIME_WAIT.
@@ -76,23 +109,21 @@ pub(super) fn connect(target: SocketAddr, count: usize, backend: &mut Backend) -
 ///
 /// # Errors
 /// When the answer does not come.
-pub(super) fn flow(target: SocketAddr, backend: &mut Backend) -> Result<f64> {
+pub(super) fn flow(target: SocketAddr, backend: &Backend) -> Result<f64> {
     let client = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
     client.set_read_timeout(Some(PATIENCE))?;
     client.connect(target)?;
-    client.send(b"?")?;
-    let mut buffer = [0; 64];
-    // Datagrams of the flow before may be left.
-    backend.datagrams.set_nonblocking(true)?;
-    let mut last = None;
-    while let Ok((_, from)) = backend.datagrams.recv_from(&mut buffer) {
-        last = Some(from);
+    client.send(QUESTION)?;
+    backend.answer()?;
+    client.recv(&mut [0; 64]).context("the answer to the first packet of a flow is lost")?;
+    let mut samples = Vec::with_capacity(BURSTS);
+    for _ in 0..BURSTS {
+        let start = Instant::now();
+        for _ in 0..PACKETS {
+            client.send(b"packet")?;
+        }
+        samples.push(start.elapsed().as_secs_f64() * 1e9 / f64::from(PACKETS));
+        backend.asked();
     }
-    backend.datagrams.send_to(b"!", last.context("the first packet of a flow is lost")?)?;
-    client.recv(&mut buffer).context("the answer")?;
-    let start = Instant::now();
-    for _ in 0..PACKETS {
-        client.send(b"packet")?;
-    }
-    Ok(start.elapsed().as_secs_f64() * 1e9 / f64::from(PACKETS))
+    Ok(median(&samples))
 }

@@ -10,7 +10,7 @@ use ipnet::IpNet;
 use crate::{Endpoint, NameId, ServiceId};
 
 /// Namespace and name of an object.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ObjectKey {
     /// `metadata.namespace`.
     pub namespace: String,
