@@ -88,6 +88,8 @@ pub(crate) fn measure(scale: Scale) -> Result<Section> {
         ),
         &["called Service", "contender", "p50", "p99", "above the floor, µs", "connections/s", "packet of a flow, ns"],
     );
+    // There are many of them.
+    let rounds = scale.pick(1, 2, 8);
     for service in Service::variants().into_iter().take(scale.pick(2, usize::MAX, usize::MAX)) {
         let contenders: &[Contender] = if service.policy.is_none() {
             &[Contender::Floor, Contender::Weir, Contender::Peer]

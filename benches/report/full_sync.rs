@@ -107,7 +107,7 @@ pub(crate) fn measure(scale: Scale) -> Result<Section> {
         ],
     );
     // The peer may use up what is left of this many seconds, and so long for one size.
-    let (patience, limit) = scale.pick((60.0, 45.0), (100.0, 45.0), (480.0, 60.0));
+    let (patience, limit) = scale.pick((60.0, 45.0), (100.0, 45.0), (420.0, 60.0));
     let begun = Instant::now();
     let mut stages = Table::new(
         "Milliseconds from nothing, by stages:",
