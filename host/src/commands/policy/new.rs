@@ -31,7 +31,7 @@ const SHARED: [&str; 2] = [". ../tools.sh", ". ./tools.sh"];
 const COMMON: [File; 3] = [
     ("wit/policy.wit", include_bytes!("../../../../wit/policy.wit")),
     ("cases.yaml", include_bytes!("templates/cases.yaml")),
-    ("README.md", include_bytes!("templates/README.md")),
+    ("README.md", include_bytes!("templates/README.md.template")),
 ];
 
 const RUST: [File; 4] = [
