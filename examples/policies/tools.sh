@@ -5,12 +5,17 @@
 #
 # A build script takes the file to write, and ends with status 77 and a reason where a tool cannot be had.
 
-ROOT=$(cd ../../.. && pwd)
-WORK=${CARGO_TARGET_DIR:-$ROOT/target}/policies
+LANGUAGE=$(basename "$PWD")
+if [ -d wit ]; then
+    # A project that `weir policy new` made has all it needs in its own folder.
+    SHARED=. ROOT=$PWD WORK=$PWD/target OUT=${1:-$PWD/$LANGUAGE.wasm}
+else
+    SHARED=.. ROOT=$(cd ../../.. && pwd)
+    WORK=${CARGO_TARGET_DIR:-$ROOT/target}/policies
+    OUT=${1:-$WORK/$LANGUAGE.wasm}
+fi
 TOOLS=$WORK/tools
 CONTRACT=$ROOT/wit/policy.wit
-LANGUAGE=$(basename "$PWD")
-OUT=${1:-$WORK/$LANGUAGE.wasm}
 BUILD=$WORK/$LANGUAGE
 # A registry that does not answer must not keep anybody waiting longer than this for one package.
 FETCH_SECONDS=180
@@ -29,7 +34,7 @@ has() { command -v "$1" >/dev/null 2>&1; }
 
 offline() { [ "${WEIR_OFFLINE-}" = 1 ]; }
 
-# component MODULE [FLAG]...: makes the component, by `weir policy component` of this repository.
+# component MODULE [FLAG]...: makes the component, by `weir policy component`.
 component() {
     built=${CARGO_TARGET_DIR:-$ROOT/target}/debug/weir
     if [ -z "${WEIR-}" ]; then
@@ -42,7 +47,7 @@ component() {
 
 # Ends the script if what it would write is newer than all it is made of.
 unless_fresh() {
-    [ ! -e "$OUT" ] || [ -n "$(find . ../tools.sh "$CONTRACT" -newer "$OUT")" ] || exit 0
+    [ ! -e "$OUT" ] || [ -n "$(find . "$SHARED/tools.sh" "$CONTRACT" -path ./target -prune -o -newer "$OUT" -print)" ] || exit 0
 }
 
 # fetch NAME VERSION COMMAND...: the folder of that package, which COMMAND with the folder at its end brings once.

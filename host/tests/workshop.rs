@@ -109,6 +109,45 @@ fn a_new_project_has_all_files_and_is_never_written_over() {
     }
 }
 
+/// A project in any language is complete: its script is one, and nothing stands for a name any more.
+#[test]
+fn every_language_has_a_project() {
+    let bench = Bench::new("languages");
+    for (language, source, files) in [
+        ("rust", "src/lib.rs", 6),
+        ("c", "by_zone.c", 11),
+        ("zig", "by_zone.zig", 7),
+        ("go", "by_zone.go", 8),
+        ("js", "by-zone.js", 6),
+        ("python", "by_zone.py", 6),
+    ] {
+        let name = format!("in-{language}");
+        let said = bench.policy(&format!("new {name} --lang {language}"));
+        assert!(said.ok, "{language}: {}", said.err);
+        let project = bench.0.join(&name);
+        let read = |path: &str| fs::read_to_string(project.join(path)).expect(path);
+        assert!(read(source).contains(&format!("\"{name}\"")), "{language}: its policy has the project's name");
+        assert!(read("README.md").contains(&format!("`{source}` is the policy")), "{language}");
+        assert_eq!(tree(&project).len(), files + 1, "{language}: {:?}", tree(&project));
+        for path in tree(&project) {
+            let Ok(text) = fs::read_to_string(&path) else { continue };
+            for left in ["policy-name", "policy_name", "policy-source", "\"by-zone\"", "../tools.sh"] {
+                assert!(!text.contains(left), "{}: {left} is left", path.display());
+            }
+            if path.extension().is_some_and(|end| end == "sh") {
+                let parsed = Command::new("sh").arg("-n").arg(&path).output().expect("sh runs");
+                assert!(parsed.status.success(), "{}: {}", path.display(), String::from_utf8_lossy(&parsed.stderr));
+            }
+        }
+    }
+}
+
+/// All files below a directory.
+fn tree(directory: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(directory).expect("a directory").map(|entry| entry.expect("an entry").path());
+    entries.flat_map(|path| if path.is_dir() { tree(&path) } else { vec![path] }).collect()
+}
+
 /// The cases of a new project, on the built-in policy that does the same.
 #[test]
 fn cases_pass_and_fail_with_a_difference() {

@@ -1,5 +1,6 @@
 use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::process::{Command, ExitCode};
 
 use anyhow::Context;
@@ -86,7 +87,8 @@ pub(crate) fn minimal() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Cargo needs every member of the workspace, and the build script the guests and the contract.
+/// Cargo needs every member of the workspace, the build script the guests and the contract, and the compiler the files
+/// that sources include.
 pub(crate) fn context() -> anyhow::Result<()> {
     let ignored = std::fs::read_to_string(tools::top().join(".dockerignore"))?;
     let sent: BTreeSet<&str> = ignored.lines().filter_map(|line| line.strip_prefix('!')).collect();
@@ -98,6 +100,24 @@ pub(crate) fn context() -> anyhow::Result<()> {
         anyhow::ensure!(sent.contains(needed), ".dockerignore keeps {needed} back");
         anyhow::ensure!(tools::top().join(needed).exists(), "there is no {needed}");
     }
+    let mut included = 0;
+    for source in manifests::files(&tools::top().join("host"), ".rs")? {
+        let text = std::fs::read_to_string(&source)?;
+        for file in ["include_str!(", "include_bytes!("].iter().flat_map(|name| text.split(name).skip(1)) {
+            // Others are what a build script has made.
+            let Some(file) = file.split('"').nth(1).filter(|_| !file.starts_with("concat!(env!")) else { continue };
+            let path = std::path::absolute(source.parent().context("a folder")?)?;
+            let path = file.split('/').fold(path, |path, part| match part {
+                ".." => path.parent().map_or_else(Default::default, Path::to_path_buf),
+                part => path.join(part),
+            });
+            let path = path.strip_prefix(tools::top())?.to_string_lossy();
+            let is_sent = sent.iter().any(|sent| path.starts_with(sent)) && !path.ends_with(".md");
+            anyhow::ensure!(is_sent, ".dockerignore keeps {path} back, which {} includes", source.display());
+            included += 1;
+        }
+    }
+    anyhow::ensure!(included >= 8, "only {included} included files were found");
     Ok(())
 }
 

@@ -78,6 +78,18 @@ pub(crate) struct SceneArgs {
 pub(crate) enum Language {
     /// Rust, by Cargo for `wasm32-unknown-unknown`.
     Rust,
+    /// C, by Zig's clang, which brings a libc for Wasm.
+    C,
+    /// Zig.
+    Zig,
+    /// Go, by its own compiler for WASI, which is answered within the component.
+    Go,
+    /// JavaScript, in SpiderMonkey.
+    #[value(alias = "js")]
+    Javascript,
+    /// Python, in `CPython`.
+    #[value(alias = "py")]
+    Python,
 }
 
 /// `weir policy new`.

@@ -9,34 +9,77 @@ use weir_policy::BUILT_IN;
 
 use crate::cli::policy::{Language, NewArgs};
 
-/// A file of a project: its path, and its text, in which [`NAME`] stands for the policy's name.
-type File = (&'static str, &'static str);
+/// A file of a project: its path and what it holds. In texts [`NAME`] stands for the policy's name.
+type File = (&'static str, &'static [u8]);
 
-/// Stands for the policy's name in paths and texts.
+/// Stands for the policy's name in texts.
 const NAME: &str = "policy-name";
 
 /// Stands for the policy's name where a language allows no hyphens.
 const IDENTIFIER: &str = "policy_name";
 
+/// Stands for the file that is the policy.
+const SOURCE: &str = "policy-source";
+
+/// What the policies of `examples/policies` call themselves, as it stands in their sources.
+const EXAMPLE: &str = "\"by-zone\"";
+
+/// How the examples find what they share; a project has it beside its own script.
+const SHARED: [&str; 2] = [". ../tools.sh", ". ./tools.sh"];
+
 /// What every project has.
-const COMMON: [File; 2] = [
-    ("wit/policy.wit", include_str!("../../../../wit/policy.wit")),
-    ("cases.yaml", include_str!("templates/cases.yaml")),
+const COMMON: [File; 3] = [
+    ("wit/policy.wit", include_bytes!("../../../../wit/policy.wit")),
+    ("cases.yaml", include_bytes!("templates/cases.yaml")),
+    ("README.md", include_bytes!("templates/README.md.template")),
 ];
 
-const RUST: [File; 5] = [
-    ("Cargo.toml", include_str!("templates/rust/Cargo.toml.template")),
-    ("src/lib.rs", include_str!("templates/rust/lib.rs.template")),
-    ("build.sh", include_str!("templates/rust/build.sh")),
-    ("README.md", include_str!("templates/rust/README.md")),
-    (".gitignore", "target\n*.wasm\n"),
+const RUST: [File; 4] = [
+    ("src/lib.rs", include_bytes!("templates/rust/lib.rs.template")),
+    ("Cargo.toml", include_bytes!("templates/rust/Cargo.toml.template")),
+    ("build.sh", include_bytes!("templates/rust/build.sh")),
+    (".gitignore", b"target\n*.wasm\n"),
 ];
 
-fn files(language: Language) -> impl Iterator<Item = File> {
-    let own = match language {
-        Language::Rust => &RUST,
+/// A file of `examples/policies`.
+macro_rules! example {
+    ($language:literal, $file:literal) => {
+        ($file, include_bytes!(concat!("../../../../examples/policies/", $language, "/", $file)))
     };
-    own.iter().chain(&COMMON).copied()
+}
+
+/// What projects made of the examples have.
+const OF_EXAMPLES: [File; 2] = [
+    ("tools.sh", include_bytes!("../../../../examples/policies/tools.sh")),
+    (".gitignore", b"target\n*.wasm\n__pycache__\n"),
+];
+
+const C: [File; 7] = [
+    example!("c", "by_zone.c"),
+    example!("c", "json.c"),
+    example!("c", "json.h"),
+    example!("c", "bindings/policy.c"),
+    example!("c", "bindings/policy.h"),
+    example!("c", "bindings/policy_component_type.o"),
+    example!("c", "build.sh"),
+];
+const ZIG: [File; 3] = [example!("zig", "by_zone.zig"), example!("zig", "abi.zig"), example!("zig", "build.sh")];
+const GO: [File; 4] =
+    [example!("go", "by_zone.go"), example!("go", "abi.go"), example!("go", "go.mod"), example!("go", "build.sh")];
+const JAVASCRIPT: [File; 2] = [example!("javascript", "by-zone.js"), example!("javascript", "build.sh")];
+const PYTHON: [File; 2] = [example!("python", "by_zone.py"), example!("python", "build.sh")];
+
+/// The files of a project in that language; the first is the policy.
+fn files(language: Language) -> impl Iterator<Item = File> {
+    let (own, shared): (&[File], &[File]) = match language {
+        Language::Rust => (&RUST, &[]),
+        Language::C => (&C, &OF_EXAMPLES),
+        Language::Zig => (&ZIG, &OF_EXAMPLES),
+        Language::Go => (&GO, &OF_EXAMPLES),
+        Language::Javascript => (&JAVASCRIPT, &OF_EXAMPLES),
+        Language::Python => (&PYTHON, &OF_EXAMPLES),
+    };
+    own.iter().chain(shared).chain(&COMMON).copied()
 }
 
 /// Writes the project. Nothing that exists is touched.
@@ -55,8 +98,17 @@ pub(super) fn run(args: &NewArgs) -> anyhow::Result<()> {
     fs::create_dir_all(directory).with_context(shown)?;
     // Fails where something of that name exists.
     fs::create_dir(&project).with_context(shown)?;
-    for (path, text) in files(*lang) {
-        write(&project.join(path), &text.replace(NAME, name).replace(IDENTIFIER, &name.replace('-', "_")))?;
+    let source = files(*lang).next().map_or("", |(path, _)| path);
+    let named = |text: &str| {
+        text.replace(EXAMPLE, &format!("{name:?}"))
+            .replace(NAME, name)
+            .replace(IDENTIFIER, &name.replace('-', "_"))
+            .replace(SOURCE, source)
+            .replace(SHARED[0], SHARED[1])
+    };
+    for (path, content) in files(*lang) {
+        let text = std::str::from_utf8(content).map(named);
+        write(&project.join(path), text.as_deref().map_or(content, str::as_bytes))?;
     }
     println!("{} is a policy that balances by zone; its README.md tells what to do next:", project.display());
     println!("  cd {} && sh build.sh && weir policy test {name}.wasm", project.display());
@@ -72,13 +124,13 @@ fn is_name(name: &str) -> bool {
         && name.chars().all(plain)
 }
 
-fn write(path: &Path, text: &str) -> anyhow::Result<()> {
+fn write(path: &Path, content: &[u8]) -> anyhow::Result<()> {
     let shown = || format!("cannot write {}", path.display());
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder).with_context(shown)?;
     }
     let mut file = fs::File::create_new(path).with_context(shown)?;
-    file.write_all(text.as_bytes()).with_context(shown)
+    file.write_all(content).with_context(shown)
 }
 
 #[cfg(test)]
