@@ -26,12 +26,19 @@ fn main() {
     if !enter_for_tests("report") {
         return;
     }
-    let trials = vec![
-        Trial::test("a_port_looks_as_kube_proxy_writes_it", || Ok(a_port_looks_as_kube_proxy_writes_it())),
-        Trial::test("affinity_looks_as_kube_proxy_writes_it", || Ok(affinity_looks_as_kube_proxy_writes_it())),
-        Trial::test("nft_loads_layouts_and_changes", || Ok(nft_loads_layouts_and_changes())),
-        Trial::test("the_report_has_every_budget", || Ok(the_report_has_every_budget())),
+    let trials: [(&str, fn()); 4] = [
+        ("a_port_looks_as_kube_proxy_writes_it", a_port_looks_as_kube_proxy_writes_it),
+        ("affinity_looks_as_kube_proxy_writes_it", affinity_looks_as_kube_proxy_writes_it),
+        ("nft_loads_layouts_and_changes", nft_loads_layouts_and_changes),
+        ("the_report_has_every_budget", the_report_has_every_budget),
     ];
+    let trial = |(name, test): (&str, fn())| {
+        Trial::test(name, move || {
+            test();
+            Ok(())
+        })
+    };
+    let trials = trials.into_iter().map(trial).collect();
     libtest_mimic::run(&arguments, trials).exit();
 }
 
