@@ -77,9 +77,10 @@ pub(crate) fn measure(scale: Scale) -> Result<Section> {
     let mut section = Section::new(
         "Full sync",
         "Model to committed, policies included, into an empty network namespace; each size in a process of its own. \
-         *Over itself* is what a restart does: everything is read back from the kernel and compared. The peer gets a file and \
-         runs `nft -f`; it is stopped at a time limit (*> limit*). Resident memory is what the process holds after the sync beyond \
-         what it held before; kernel memory is that of the whole machine before and after, so small sizes drown in noise.",
+         *Over itself* is what a restart does: everything is read back from the kernel and compared; the peer loads its \
+         file a second time. The peer gets a file and runs `nft -f`; it is stopped at a time limit (*> limit*). Resident \
+         memory is what the process holds after the sync beyond what it held before; kernel memory is that of the whole \
+         machine before and after, so small sizes drown in noise.",
     );
     let sizes: &[(usize, usize)] = scale.pick(
         &[(10, 10), (100, 10)],

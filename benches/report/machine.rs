@@ -11,7 +11,7 @@ pub(crate) struct Machine {
     pub(crate) processor: String,
     /// How many of them.
     pub(crate) processors: usize,
-    /// Memory, as `/proc/meminfo` tells it.
+    /// Memory.
     pub(crate) memory: String,
     /// Release of the kernel.
     pub(crate) kernel: String,
@@ -41,12 +41,19 @@ impl Machine {
         Self {
             processor: line_of("/proc/cpuinfo", "model name"),
             processors: std::thread::available_parallelism().map_or(1, usize::from),
-            memory: line_of("/proc/meminfo", "MemTotal"),
-            kernel: release.trim().to_owned(),
+            memory: gigabytes(&line_of("/proc/meminfo", "MemTotal")),
+            // What follows the number is whoever built it.
+            kernel: release.trim().split('-').next().unwrap_or_default().to_owned(),
             nft: said("nft"),
             rustc: said("rustc"),
             weir: env!("CARGO_PKG_VERSION").to_owned(),
             optimised: !cfg!(debug_assertions),
         }
     }
+}
+
+/// `24684092 kB` in words a reader takes in.
+fn gigabytes(text: &str) -> String {
+    let kilobytes = text.strip_suffix(" kB").and_then(|number| number.parse::<u64>().ok());
+    kilobytes.map_or_else(|| text.to_owned(), |kilobytes| format!("{} GB", kilobytes / 1_000_000))
 }
