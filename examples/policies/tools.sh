@@ -18,7 +18,7 @@ TOOLS=$WORK/tools
 CONTRACT=$ROOT/wit/policy.wit
 BUILD=$WORK/$LANGUAGE
 # A registry that does not answer must not keep anybody waiting longer than this for one package.
-FETCH_SECONDS=180
+FETCH_SECONDS=600
 mkdir -p "$BUILD" "$TOOLS" "$(dirname "$OUT")"
 # One build of a language at a time.
 exec 9>"$BUILD/lock"
