@@ -12,8 +12,9 @@ use weir_model::{Family, PortKey, ServiceId};
 use weir_plan::{NodeFacts, PortPlan};
 
 use self::work::{FamilyWork, Work};
+use crate::base::MIN_SIZE;
 use crate::class::Class;
-use crate::compile::{MIN_SIZE, classes_of, emit};
+use crate::compile::{classes_of, emit};
 use crate::{Chain, Content, ElementKey, Elements, Op, Ruleset, SetName, Transaction, base_ruleset, diff};
 
 /// The programmed state.
@@ -131,7 +132,7 @@ impl Installed {
             let before = self.load(wanted);
             return Staged { transaction: diff(&have, &self.ruleset()), before };
         }
-        let transaction = work.into_transaction(self.node.masquerade_mark(), |family, class| {
+        let transaction = work.into_transaction(&self.node, |family, class| {
             self.families.get(&family).and_then(|state| state.classes.get(class)).copied()
         });
         Staged { transaction, before }
@@ -179,12 +180,11 @@ impl Installed {
     #[must_use]
     pub fn ruleset(&self) -> Ruleset {
         let mut ruleset = base_ruleset(&self.node);
-        let mark = self.node.masquerade_mark();
         for (family, table) in &mut ruleset.tables {
             let Some(state) = self.families.get(family) else { continue };
             let (mut classes, mut short_cuts) = (BTreeMap::new(), BTreeMap::new());
             for (class, used) in &state.classes {
-                table.chains.insert(class.chain(), Chain { base: None, rules: class.rules(mark) });
+                table.chains.insert(class.chain(), Chain { base: None, rules: class.rules(&self.node, *family) });
                 if used.frontends > 0 {
                     classes.insert(used.number, class.chain());
                 }
@@ -331,12 +331,12 @@ impl FamilyState {
     }
 
     fn emit(&self, plan: &PortPlan, sink: &mut crate::compile::Sink<'_>) {
-        let number = |class: Option<Class>| class.and_then(|class| self.classes.get(&class)).map(|used| used.number);
+        let number = |class: &Class| self.classes.get(class).map_or(0, |used| used.number);
         emit(
             plan,
             |frontend| {
                 let (class, short_cut) = classes_of(plan, frontend);
-                (number(class), number(short_cut))
+                (number(&class), short_cut.as_ref().map(number))
             },
             sink,
         );
@@ -404,7 +404,7 @@ fn class_map(is_short_cut: bool) -> SetName {
 fn uses(plan: &PortPlan) -> impl Iterator<Item = (Class, bool)> + '_ {
     plan.frontends.iter().flat_map(|frontend| {
         let (class, short_cut) = classes_of(plan, frontend);
-        class.map(|class| (class, false)).into_iter().chain(short_cut.map(|class| (class, true)))
+        std::iter::once((class, false)).chain(short_cut.map(|class| (class, true)))
     })
 }
 
