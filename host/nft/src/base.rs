@@ -13,8 +13,8 @@ use crate::{
     BaseChain, Chain, Content, ElementKey, Elements, Field, Hook, Rule, Ruleset, Set, SetName, Statement, Table,
 };
 
-/// Smallest size a set is declared with. A fixed hash table of this size costs about 12 kB.
-pub(crate) const MIN_SIZE: u32 = 1024;
+/// Smallest size a set is declared with: 1024 buckets, 8 kB.
+pub(crate) const MIN_SIZE: u32 = 768;
 
 /// Size of the affinity map: clients remembered at a time, all Services together.
 const AFFINITY_SIZE: u32 = 1 << 18;

@@ -256,9 +256,14 @@ impl Installed {
     }
 }
 
-/// Twice the need, rounded up to a power of two: the kernel never grows a set of declared size.
+/// The size to declare for so many elements, with a quarter to spare: the kernel never grows a set of declared size.
+///
+/// Three quarters of a power of two: the kernel takes four thirds of the size, rounded up to a power of two, as the
+/// number of buckets (`nft_hash_buckets`), so that one element more would double 8 bytes a bucket.
 fn size_for(count: u32) -> u32 {
-    count.saturating_mul(2).checked_next_power_of_two().unwrap_or(u32::MAX).max(MIN_SIZE)
+    let wanted = (u64::from(count) * 5).div_ceil(4).max(u64::from(MIN_SIZE));
+    let buckets = (wanted * 4).div_ceil(3).next_power_of_two();
+    u32::try_from(buckets / 4 * 3).unwrap_or(u32::MAX)
 }
 
 impl FamilyState {
@@ -421,5 +426,19 @@ impl ClassUse {
     fn number_in(self, map: SetName) -> Option<u32> {
         let used = if map == SetName::Classes { self.frontends } else { self.short_cuts };
         (used > 0).then_some(self.number)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{MIN_SIZE, size_for};
+
+    #[test]
+    fn sizes_fill_their_buckets_and_leave_room() {
+        for (count, size) in [(0, MIN_SIZE), (614, MIN_SIZE), (615, 1_536), (100_000, 196_608), (1_000_000, 1_572_864)] {
+            assert_eq!(size_for(count), size, "{count}");
+        }
+        assert!((1..2_000_000).step_by(997).all(|count| size_for(count) >= count + count / 4));
+        assert_eq!(size_for(u32::MAX), u32::MAX);
     }
 }
