@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use weir_model::Family;
+use weir_plan::NodeFacts;
 
 use super::ClassUse;
 use crate::class::Class;
@@ -42,12 +43,12 @@ impl FamilyWork {
         self.elements.entry((set, key)).or_insert((before, None)).1 = after;
     }
 
-    fn ops(self, family: Family, mark: u32, now: impl Fn(&Class) -> ClassUse, ops: &mut Vec<Op>) {
+    fn ops(self, family: Family, node: &NodeFacts, now: impl Fn(&Class) -> ClassUse, ops: &mut Vec<Op>) {
         // Rules come before elements: bound the other way round, the kernel walks every element once a rule.
         for (class, before) in &self.classes {
             if now(class).is_used() && !before.is_used() {
                 ops.push(Op::AddChain(family, class.chain(), None));
-                ops.extend(class.rules(mark).into_iter().map(|rule| Op::AddRule(family, class.chain(), rule)));
+                ops.extend(class.rules(node, family).into_iter().map(|rule| Op::AddRule(family, class.chain(), rule)));
             }
         }
         let mut removed: BTreeMap<SetName, Elements> = BTreeMap::new();
@@ -95,10 +96,14 @@ impl FamilyWork {
 
 impl Work {
     /// The operations, in the order the kernel must see them. `now` gives the present use of a class.
-    pub(super) fn into_transaction(self, mark: u32, now: impl Fn(Family, &Class) -> Option<ClassUse>) -> Transaction {
+    pub(super) fn into_transaction(
+        self,
+        node: &NodeFacts,
+        now: impl Fn(Family, &Class) -> Option<ClassUse>,
+    ) -> Transaction {
         let mut ops = Vec::new();
         for (family, work) in self.families {
-            work.ops(family, mark, |class| now(family, class).unwrap_or_default(), &mut ops);
+            work.ops(family, node, |class| now(family, class).unwrap_or_default(), &mut ops);
         }
         Transaction { ops }
     }
