@@ -453,12 +453,15 @@ fn one_shot_flags_answer_and_end() {
         &file,
         "--cluster-cidr",
         "10.7.0.0/16",
+        "--hostname-override",
+        "Node-A",
         "--write-config-to",
         &written.to_string_lossy(),
     ]);
     assert!(done.status.success(), "{done:?}");
     let text = fs::read_to_string(&written).expect("a file");
     assert!(text.contains("10.7.0.0/16") && !text.contains("10.1.0.0/16"), "{text}");
+    assert!(text.contains("nodeName: node-a"), "in lower case, as kube-proxy takes it: {text}");
     let again = weir(&["check-config", &written.to_string_lossy()]);
     assert_eq!(String::from_utf8_lossy(&again.stdout), text, "what is written reads back the same");
     let done = weir(&["run", "--manifests", "/", "--cleanup"]);

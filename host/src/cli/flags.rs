@@ -37,7 +37,8 @@ impl ProxyFlags {
     /// What these flags say, and the names that have flags elsewhere.
     pub(crate) fn flags(&self, node_name: Option<&String>, service_proxy_name: Option<&String>) -> Flags {
         let mut layer = Layer::default();
-        layer.set_some("nodeName", node_name);
+        // As kube-proxy does with `--hostname-override`; Kubernetes' own names of nodes have no capitals.
+        layer.set_some("nodeName", node_name.map(|name| name.trim().to_lowercase()));
         layer.set_some("serviceProxyName", service_proxy_name);
         layer.set_some("podCIDRs", (!self.cluster_cidr.is_empty()).then_some(&self.cluster_cidr));
         layer.set_some("nodePortAddresses", self.node_port_addresses());
