@@ -95,6 +95,7 @@ fn main() {
             everybody_is_masqueraded_on_request,
             unused_ports_of_external_addresses_are_refused_on_request,
             a_refusal_is_immediate,
+            pods_behind_a_bridge_are_served_and_refused,
         }
         witness::{
             no_chain_for_a_service,

@@ -435,7 +435,8 @@ mod tests {
 
     #[test]
     fn sizes_fill_their_buckets_and_leave_room() {
-        for (count, size) in [(0, MIN_SIZE), (614, MIN_SIZE), (615, 1_536), (100_000, 196_608), (1_000_000, 1_572_864)] {
+        for (count, size) in [(0, MIN_SIZE), (614, MIN_SIZE), (615, 1_536), (100_000, 196_608), (1_000_000, 1_572_864)]
+        {
             assert_eq!(size_for(count), size, "{count}");
         }
         assert!((1..2_000_000).step_by(997).all(|count| size_for(count) >= count + count / 4));
