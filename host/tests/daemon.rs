@@ -286,18 +286,18 @@ fn follows_what_the_node_is() {
 
     let node =
         |range: &str| format!("apiVersion: v1\nkind: Node\nmetadata: {{name: n1}}\nspec: {{podCIDRs: [{range}]}}\n");
-    assert!(!rules().contains("@cluster-ips ip saddr"), "no pods are known");
+    assert!(!rules().contains("ip saddr != 10."), "no pods are known");
     directory.put("node.yaml", &node("10.55.0.0/24"));
-    wait_for("this node's pods", |rules| rules.contains("@cluster-ips ip saddr != 10.55.0.0/24"));
+    wait_for("this node's pods", |rules| rules.contains("ip saddr != 10.55.0.0/24"));
     directory.put("node.yaml", &node("10.56.0.0/24"));
     wait_for("its other pods", |rules| {
-        rules.contains("@cluster-ips ip saddr != 10.56.0.0/24") && !rules.contains("10.55.0")
+        rules.contains("ip saddr != 10.56.0.0/24") && !rules.contains("10.55.0")
     });
     directory.put(
         "ranges.yaml",
         "apiVersion: networking.k8s.io/v1\nkind: ServiceCIDR\nmetadata: {name: a}\nspec: {cidrs: [10.0.0.0/16]}\n",
     );
-    wait_for("the range", |rules| rules.contains("ip daddr 10.0.0.0/16 drop"));
+    wait_for("the range", |rules| rules.contains("ip daddr 10.0.0.0/16 fib daddr type != local drop"));
     assert!(rules().contains("10.1.0.8 . 8080"), "the Service is served all the while");
     daemon.terminate();
 }
