@@ -57,16 +57,20 @@ fn chains(node: &NodeFacts, family: Family) -> BTreeMap<String, Chain> {
 
     // Chains of type nat see the first packet of a connection and no other, so what is established pays nothing. The
     // priorities are kube-proxy's: other rulesets count on them.
-    for (name, hook) in [("nat-prerouting", Hook::Prerouting), ("nat-output", Hook::Output)] {
-        // What is not sent somewhere by the first chain comes to the checks.
-        let mut rules = vec![jump("services"), jump("cluster-ips-check")];
-        if node.reject_unused_external_ports {
-            rules.push(jump("external-ips-check"));
-        }
-        add(name, Chain { base: Some(BaseChain { hook, priority: -100 }), rules });
+    let base = |hook, priority, rules| Chain { base: Some(BaseChain { hook, priority }), rules };
+    // What nobody has sent anywhere at -100, where others translate as well, comes to the checks at 0.
+    let mut checks = vec![jump("cluster-ips-check")];
+    if node.reject_unused_external_ports {
+        checks.push(jump("external-ips-check"));
     }
-    let leaving = BaseChain { hook: Hook::Postrouting, priority: 100 };
-    add("nat-postrouting", Chain { base: Some(leaving), rules: vec![jump("masquerading")] });
+    for (hook, services, unused) in [
+        (Hook::Prerouting, "nat-prerouting", "nat-prerouting-unused"),
+        (Hook::Output, "nat-output", "nat-output-unused"),
+    ] {
+        add(services, base(hook, -100, vec![jump("services")]));
+        add(unused, base(hook, 0, checks.clone()));
+    }
+    add("nat-postrouting", base(Hook::Postrouting, 100, vec![jump("masquerading")]));
 
     add("services", plain(services(node, family)));
     for node_port in [false, true] {
@@ -95,11 +99,19 @@ fn node_port_guard(node: &NodeFacts, family: Family) -> Vec<Statement> {
     }
 }
 
-fn services(node: &NodeFacts, family: Family) -> Vec<Rule> {
-    // Load balancer addresses are guarded before anything is translated, as by kube-proxy's `firewall-check`.
-    let allowed =
+/// The chains that guard load balancer addresses with source ranges, by name. As kube-proxy's `firewall-check` they come
+/// before anybody translates. They are there while there is something to guard: nobody else pays for the look-up.
+pub(crate) fn guards() -> [(&'static str, Chain); 2] {
+    let stranger =
         Statement::InSet { key: with(&frontend_key(false), Field::Saddr), set: SetName::SourceRanges, negate: true };
-    let mut rules = vec![rule([in_set(frontend_key(false), SetName::Guarded), allowed, Statement::Drop])];
+    let guard = rule([in_set(frontend_key(false), SetName::Guarded), stranger, Statement::Drop]);
+    [("nat-prerouting-guard", Hook::Prerouting), ("nat-output-guard", Hook::Output)].map(|(name, hook)| {
+        (name, Chain { base: Some(BaseChain { hook, priority: -110 }), rules: vec![guard.clone()] })
+    })
+}
+
+fn services(node: &NodeFacts, family: Family) -> Vec<Rule> {
+    let mut rules = Vec::new();
     for node_port in [false, true] {
         let mut statements = if node_port { node_port_guard(node, family) } else { Vec::new() };
         statements.push(Statement::PriorityFrom { key: frontend_key(node_port), map: SetName::Frontends });

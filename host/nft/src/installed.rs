@@ -12,7 +12,7 @@ use weir_model::{Family, PortKey, ServiceId};
 use weir_plan::{NodeFacts, PortPlan};
 
 use self::work::{FamilyWork, Work};
-use crate::base::MIN_SIZE;
+use crate::base::{MIN_SIZE, guards};
 use crate::class::Class;
 use crate::compile::{classes_of, emit};
 use crate::{Chain, Content, ElementKey, Elements, Op, Ruleset, SetName, Transaction, base_ruleset, diff};
@@ -119,6 +119,7 @@ impl Installed {
     /// size the transaction builds it anew, larger.
     pub fn stage(&mut self, changes: Vec<(PortKey, Option<PortPlan>)>) -> Staged {
         let mut work = Work::default();
+        let guarded: BTreeSet<Family> = self.guarded().collect();
         let mut before = Vec::with_capacity(changes.len());
         for (key, plan) in changes {
             let old = self.replace(key, plan, Some(&mut work));
@@ -131,6 +132,9 @@ impl Installed {
             let have = self.ruleset();
             let before = self.load(wanted);
             return Staged { transaction: diff(&have, &self.ruleset()), before };
+        }
+        for family in Family::ALL {
+            work.guards(family, guarded.contains(&family), self.guarded().any(|now| now == family));
         }
         let transaction = work.into_transaction(&self.node, |family, class| {
             self.families.get(&family).and_then(|state| state.classes.get(class)).copied()
@@ -164,7 +168,10 @@ impl Installed {
                 })
             }
             Op::AddChain(family, name, _) | Op::AddRule(family, name, _) => {
-                wanted(*family, &|_, plan| uses(plan).any(|(class, _)| class.chain() == *name))
+                let is_guard = guards().iter().any(|(guard, _)| guard == name);
+                wanted(*family, &|_, plan| {
+                    is_guard && !plan.source_ranges.is_empty() || uses(plan).any(|(class, _)| class.chain() == *name)
+                })
             }
             _ => Vec::new(),
         }
@@ -182,6 +189,9 @@ impl Installed {
         let mut ruleset = base_ruleset(&self.node);
         for (family, table) in &mut ruleset.tables {
             let Some(state) = self.families.get(family) else { continue };
+            if state.is_guarded() {
+                table.chains.extend(guards().map(|(name, chain)| (name.to_owned(), chain)));
+            }
             let (mut classes, mut short_cuts) = (BTreeMap::new(), BTreeMap::new());
             for (class, used) in &state.classes {
                 table.chains.insert(class.chain(), Chain { base: None, rules: class.rules(&self.node, *family) });
@@ -241,6 +251,11 @@ impl Installed {
         old
     }
 
+    /// The families in which a frontend has source ranges.
+    fn guarded(&self) -> impl Iterator<Item = Family> + '_ {
+        self.families.iter().filter(|(_, state)| state.is_guarded()).map(|(family, _)| *family)
+    }
+
     fn outgrown(&self) -> bool {
         self.families.values().any(|state| state.counts.iter().any(|(set, count)| *count > state.size(*set)))
     }
@@ -267,6 +282,10 @@ fn size_for(count: u32) -> u32 {
 }
 
 impl FamilyState {
+    fn is_guarded(&self) -> bool {
+        self.counts.get(&SetName::Guarded).is_some_and(|count| *count > 0)
+    }
+
     fn size(&self, set: SetName) -> u32 {
         self.sizes.get(&set).copied().unwrap_or(MIN_SIZE)
     }
