@@ -290,9 +290,7 @@ fn follows_what_the_node_is() {
     directory.put("node.yaml", &node("10.55.0.0/24"));
     wait_for("this node's pods", |rules| rules.contains("ip saddr != 10.55.0.0/24"));
     directory.put("node.yaml", &node("10.56.0.0/24"));
-    wait_for("its other pods", |rules| {
-        rules.contains("ip saddr != 10.56.0.0/24") && !rules.contains("10.55.0")
-    });
+    wait_for("its other pods", |rules| rules.contains("ip saddr != 10.56.0.0/24") && !rules.contains("10.55.0"));
     directory.put(
         "ranges.yaml",
         "apiVersion: networking.k8s.io/v1\nkind: ServiceCIDR\nmetadata: {name: a}\nspec: {cidrs: [10.0.0.0/16]}\n",
