@@ -1,18 +1,26 @@
 use serde_json::{Value, json};
 use weir_testbed::{Listen, Server};
+use weir_tests::lab::DROPPED;
 
 use crate::cluster::{Cluster, tcp};
 use crate::objects::{Object, Pod, http};
 
 const ALL: [&str; 3] = ["backend-1", "backend-2", "backend-3"];
 
-/// A Service of the rival proxy, as it stands in nft: its ClusterIP leads to `backend-2`.
-const RIVAL: &str = "table ip rival {
-    chain prerouting {
-        type nat hook prerouting priority dstnat
-        ip daddr 10.96.0.11 tcp dport 80 dnat to 10.244.0.12:9000
-    }
-}";
+/// A Service of the rival proxy, as it stands in nft: its ClusterIP leads to `backend-2`. Rivals are not asked for an
+/// order: they come before or after us.
+fn rival(priority: &str) -> String {
+    format!(
+        "table ip rival
+        delete table ip rival
+        table ip rival {{
+            chain prerouting {{
+                type nat hook prerouting priority {priority}
+                ip daddr 10.96.0.11 tcp dport 80 dnat to 10.244.0.12:9000
+            }}
+        }}"
+    )
+}
 
 fn labelled(service: &Object, label: &str, value: &Value) -> Object {
     service.patched(json!({"metadata": {"labels": {label: value}}}))
@@ -31,9 +39,11 @@ pub(crate) fn should_implement_service_kubernetes_io_service_proxy_name() {
     cluster.drops("client", their_call);
 
     let _only_by_the_rival = Server::start(&cluster.host("backend-2"), Listen::Greeting(9000)).unwrap();
-    cluster.host("node").command_with_input("nft", &["-f", "-"], RIVAL).unwrap();
-    let answer = their_call.make_on(&cluster.host("client")).unwrap();
-    assert_eq!(answer.backend, "backend-2");
+    for priority in ["dstnat - 10", "dstnat", "dstnat + 10"] {
+        cluster.host("node").command_with_input("nft", &["-f", "-"], &rival(priority)).unwrap();
+        let answer = their_call.within(DROPPED).make_on(&cluster.host("client"));
+        assert_eq!(answer.map(|answer| answer.backend).as_deref(), Ok("backend-2"), "priority {priority}");
+    }
 
     cluster.apply(&labelled(&ours, LABEL, &json!("foo-bar")), &Pod::ALL);
     cluster.drops("client", our_call);

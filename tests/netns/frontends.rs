@@ -183,3 +183,24 @@ pub(crate) fn node_ports_are_on_the_primary_address_only() {
         }
     }
 }
+
+/// Somebody else on the node translates a guarded address as well, as the host ports of a network plugin do, in a chain
+/// that comes before ours: whom the source ranges leave out does not get in by that way, either.
+pub(crate) fn source_ranges_go_before_the_translations_of_others() {
+    let mut service = web().load_balancer(["192.0.2.5"]);
+    service.spec.source_ranges = vec!["203.0.113.128/25".parse().unwrap()];
+    let lab = Lab::up(&[service]).unwrap();
+    let call =
+        |client: u8| Call::tcp(target("192.0.2.5:80")).from(Layout::outside(client).v4.into(), 0).within(DROPPED);
+    let seen = |client: u8| call(client).make_on(lab.outside()).map(|answer| answer.backend);
+    assert_eq!(seen(2), Err(Failure::TimedOut));
+    let host_port = "table ip plugin {
+        chain prerouting {
+            type nat hook prerouting priority dstnat
+            ip daddr 192.0.2.5 tcp dport 80 dnat to 10.244.0.12:8080
+        }
+    }";
+    lab.node().kernel().command_with_input("nft", &["-f", "-"], host_port).unwrap();
+    assert_eq!(seen(2), Err(Failure::TimedOut));
+    assert_eq!(seen(200).as_deref(), Ok("backend-2"), "the plugin's chain was made last, so it comes first");
+}

@@ -47,6 +47,7 @@ fn main() {
             no_endpoint_rejects_at_once,
             what_nobody_serves,
             node_ports_are_on_the_primary_address_only,
+            source_ranges_go_before_the_translations_of_others,
         }
         spreading::{
             random_is_uniform,
