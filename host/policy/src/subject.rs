@@ -18,7 +18,7 @@ pub(crate) struct Subject {
     pub(crate) port: Port,
     pub(crate) service: Arc<ObjectKey>,
     /// The policies that are asked first.
-    pub(crate) pair: Pair,
+    pub(crate) pair: Arc<Pair>,
     pub(crate) traffic_settings: NameId,
     pub(crate) balancer_settings: NameId,
     pub(crate) internal: TrafficPolicy,
@@ -50,7 +50,7 @@ impl Subject {
     pub(crate) fn new(
         store: &Store,
         service: &Service,
-        pair: Pair,
+        pair: Arc<Pair>,
         port: Port,
         print: Fingerprint,
         present: &mut Present<'_>,
