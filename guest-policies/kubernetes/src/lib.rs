@@ -59,7 +59,8 @@ fn eligibility(port: &Port, endpoints: &[Conditions]) -> Eligibility {
     let internal_local = port.internal == Scope::Local;
     let external_local = port.external == Scope::Local && port.has_external;
     let cluster = if !internal_local || port.has_external { cluster(endpoints, &all) } else { List::default() };
-    let local = if internal_local || external_local { pick(endpoints, &all, Conditions::LOCAL, "") } else { List::default() };
+    let local =
+        if internal_local || external_local { pick(endpoints, &all, Conditions::LOCAL, "") } else { List::default() };
     let served = all.ready > 0 || all.stopping > 0;
     let no_local = if served { Route::Drop } else { Route::Reject };
     let route = |is_local: bool| match is_local {

@@ -14,7 +14,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use weir_model::{Decision, Loads, NameId, Names, NoLoads, ObjectKey, Origin, Port, PortKey, ServiceId, ServicePort, Store};
+use weir_model::{
+    Decision, Loads, NameId, Names, NoLoads, ObjectKey, Origin, Port, PortKey, ServiceId, ServicePort, Store,
+};
 
 use self::budget::{Budget, Overdrawn};
 pub use self::decisions::{Attempt, Decisions, Failure, Stats};
@@ -57,10 +59,7 @@ pub struct Decider {
 
 impl fmt::Debug for Decider {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Decider")
-            .field("catalog", &self.catalog)
-            .field("memory", &self.memory)
-            .finish_non_exhaustive()
+        f.debug_struct("Decider").field("catalog", &self.catalog).field("memory", &self.memory).finish_non_exhaustive()
     }
 }
 
@@ -348,7 +347,8 @@ impl Decider {
                 let (cluster, input) = (subject.cluster, subject.input);
                 self.memory.set(Remembered { port: key, cluster, input, decision: decision.clone(), again });
                 progress.set(key, decision);
-            } else if let Some(decision) = self.memory.of_port(&key).and_then(|last| last_good(&last.decision, subject)) {
+            } else if let Some(decision) = self.memory.of_port(&key).and_then(|last| last_good(&last.decision, subject))
+            {
                 progress.set(key, Arc::new(decision));
             } else {
                 helpless.push(at);
