@@ -38,7 +38,7 @@ test: setup-tests ## every test; REQUIRE_NETNS=1 makes a machine without namespa
 	awk -f scripts/test-summary.awk $(TEST_LOG); \
 	exit $$status
 
-conformance: setup ## packet cases on the simulator; CASES=FILE[,FILE] runs other files of the format
+conformance: setup ## packet cases on the simulator; CASES=FILE[,FILE] runs other files of the format and prints each case
 	$(if $(CASES),CASES='$(CASES)') $(CARGO) test --quiet --package weir-tests --test conformance
 
 conformance-kernel: setup ## the same cases as real packets through network namespaces; VERBOSE=1 prints each case

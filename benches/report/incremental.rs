@@ -199,6 +199,7 @@ fn one(pipeline: &mut Pipeline<Kernel>, events: Vec<Event>) -> Result<Duration> 
     events.into_iter().for_each(|event| pipeline.apply(event));
     let outcome = pipeline.sync()?;
     let took = start.elapsed();
+    pipeline.tidy();
     ensure!(!outcome.transaction.is_empty(), "it changed nothing");
     Ok(took)
 }

@@ -1,9 +1,18 @@
 //! Memory of a process and of the kernel, as `/proc` tells it.
 
+use std::thread;
+use std::time::{Duration, Instant};
+
 use anyhow::{Context, Result};
 
 const BYTES_A_KILOBYTE: f64 = 1024.0;
 const MEGABYTE: f64 = 1024.0 * 1024.0;
+/// How long the kernel may take to come to rest.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// How often to look.
+const STEP: Duration = Duration::from_millis(100);
+/// A change that counts as none, in bytes.
+const STILL: f64 = 32.0 * BYTES_A_KILOBYTE;
 
 /// Memory of one process, in MB.
 #[derive(Clone, Copy, Debug)]
@@ -25,13 +34,31 @@ pub fn process(pid: &str) -> Result<Process> {
     Ok(Process { resident: field("VmRSS")?, peak: field("VmHWM")? })
 }
 
-/// Bytes the kernel uses for itself, on the whole machine: slabs, pages mapped one by one, memory of each processor.
+/// Bytes the kernel uses for itself, on the whole machine: slabs, pages mapped one by one, memory of each processor. What
+/// it would give back on demand, the caches of files, is left out.
+///
+/// The kernel frees what belongs to rules later, in the background: this waits until nothing changes any more, for two
+/// seconds at most.
 ///
 /// # Errors
 /// When `/proc` does not tell.
 pub fn kernel() -> Result<f64> {
-    let text = std::fs::read_to_string("/proc/meminfo")?;
-    ["Slab", "VmallocUsed", "Percpu"].into_iter().map(|name| field(&text, name).context("/proc/meminfo")).sum()
+    let now = || -> Result<f64> {
+        let text = std::fs::read_to_string("/proc/meminfo")?;
+        ["SUnreclaim", "VmallocUsed", "Percpu"]
+            .into_iter()
+            .map(|name| field(&text, name).context("/proc/meminfo"))
+            .sum()
+    };
+    let (deadline, mut last) = (Instant::now() + PATIENCE, now()?);
+    loop {
+        thread::sleep(STEP);
+        let next = now()?;
+        if (next - last).abs() < STILL || Instant::now() > deadline {
+            return Ok(next);
+        }
+        last = next;
+    }
 }
 
 /// Bytes of a line such as `VmRSS:   1234 kB`.

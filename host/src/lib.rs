@@ -4,6 +4,10 @@
 //! their own: source, model, policy, plan, nft, netlink.
 #![forbid(unsafe_code)]
 
+// Before all others, which print by its macros.
+#[macro_use]
+mod printing;
+
 pub mod cli;
 mod commands;
 pub mod config;

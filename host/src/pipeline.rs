@@ -275,6 +275,11 @@ impl<D: Dataplane> Pipeline<D> {
         }
     }
 
+    /// Does what a sync leaves for when nobody waits: gives memory of the policies back.
+    pub fn tidy(&mut self) {
+        self.decider.tidy();
+    }
+
     /// Plans the ports that were decided, and the end of those that were not: they are gone.
     fn plan(
         &mut self,

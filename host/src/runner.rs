@@ -146,6 +146,7 @@ impl Runner {
                     retry = Some((Instant::now() + wait, wait));
                 }
             }
+            pipeline.tidy();
             rest = Instant::now() + self.least_interval;
         }
     }

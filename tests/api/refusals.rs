@@ -2,8 +2,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use k8s_openapi::ByteString;
+use serde_json::json;
 use weir_source::kubernetes::Timing;
-use weir_tests::api_server::{ApiServer, Asked, temporary};
+use weir_tests::api_server::{ApiServer, Asked, ClientCertificate, temporary};
 
 use crate::rig::{Rig, cluster, quick, selection, service};
 
@@ -197,6 +199,38 @@ fn the_server_has_to_prove_who_it_is() {
     assert!(!rig.is_listed(), "nothing is known");
     let asked = cluster.asked();
     assert!(asked.iter().all(|asked| asked.verb == "watch"), "only the first source asks: {asked:#?}");
+}
+
+/// Client certificates, as kubeadm writes them into a kubeconfig and as files beside one. Without the right one nothing
+/// is known.
+#[test]
+fn a_client_certificate_says_who_we_are() {
+    let cluster = cluster();
+    let [own, other] = [(); 2].map(|()| ClientCertificate::new().unwrap());
+    let files = ["client.pem", "client.key"].map(temporary);
+    for (file, pem) in files.iter().zip(own.pem()) {
+        std::fs::write(file, pem).unwrap();
+    }
+    let inline = |certificate: &ClientCertificate| {
+        let [certificate, key] = certificate.pem().map(|pem| json!(ByteString(pem.into_bytes())));
+        json!({"client-certificate-data": certificate, "client-key-data": key})
+    };
+    let by_files = json!({"client-certificate": &files[0], "client-key": &files[1]});
+    for (user, known) in [(inline(&own), true), (by_files, true), (inline(&other), false), (json!({}), false)] {
+        let server = ApiServer::start_tls_for(&cluster, &own).unwrap();
+        let kubeconfig = server.kubeconfig(None).unwrap();
+        let text = std::fs::read_to_string(kubeconfig.path()).unwrap();
+        std::fs::write(kubeconfig.path(), text.replace("user: {}", &format!("user: {user}"))).unwrap();
+        cluster.forget_asked();
+        let mut rig = Rig::start_by(&cluster, server, kubeconfig, quick(), selection());
+        if known {
+            rig.converges_on(&[("web", &["10.1.0.1"])]);
+        } else {
+            std::thread::sleep(Duration::from_millis(500));
+            assert!(!rig.is_listed() && cluster.asked().is_empty(), "{:#?}", cluster.asked());
+        }
+    }
+    files.iter().for_each(|file| std::fs::remove_file(file).unwrap());
 }
 
 /// Nobody is there at first.

@@ -1,5 +1,6 @@
 //! "Granular Checks: Services": every path by every protocol in both IP families. What upstream calls http and tests with
-//! HTTP requests is HTTP here as well; the IPv6 trials are those it repeats for the secondary IP family.
+//! HTTP requests is HTTP here as well; the IPv6 trials are those it repeats for the secondary IP family. SCTP is tested
+//! where upstream does, and in two rows more.
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -14,7 +15,7 @@ use weir_tests::lab::{BACKEND_PORT, address_of};
 
 use crate::cluster::{Cluster, clients};
 use crate::objects::{Object, Pod};
-use crate::{affinity, trial};
+use crate::{affinity, sctp, trial};
 
 const ALL: [&str; 3] = ["backend-1", "backend-2", "backend-3"];
 /// Where pods serve HTTP.
@@ -36,26 +37,33 @@ struct Way {
 /// A test of one path, by name.
 type Row<T> = (&'static str, fn(T));
 
-/// The rows that exist for each way.
+/// The rows that exist for each way; those for SCTP come first.
 const ROWS: [Row<Way>; 7] = [
     ("should_function_for_pod_service", pod_service),
     ("should_function_for_node_service", node_service),
     ("should_function_for_endpoint_service", endpoint_service),
     ("should_update_endpoints", update_endpoints),
-    ("should_update_node_port", update_node_port),
     ("should_function_for_client_ip_based_session_affinity", client_ip_affinity),
+    ("should_update_node_port", update_node_port),
     ("should_be_able_to_handle_large_requests", large_requests),
 ];
+/// How many rows there are for SCTP. The others need a listening socket.
+const SCTP_ROWS: usize = 5;
 
 /// Every trial of the matrix, named `granular::FAMILY::ROW_PROTOCOL`.
 pub(crate) fn trials() -> Vec<Trial> {
     let mut trials = Vec::new();
     for (family, name) in [(Family::V4, "ipv4"), (Family::V6, "ipv6")] {
-        for (transport, protocol) in [(Transport::Http, "http"), (Transport::Udp, "udp")] {
+        for (transport, protocol, rows) in [
+            (Transport::Http, "http", &ROWS[..]),
+            (Transport::Udp, "udp", &ROWS),
+            (Transport::Sctp, "sctp", &ROWS[..SCTP_ROWS]),
+        ] {
             let way = Way { family, transport };
-            trials.extend(
-                ROWS.map(|(row, test)| trial(&format!("granular::{name}::{row}_{protocol}"), move || test(way))),
-            );
+            trials.extend(rows.iter().map(|&(row, test)| {
+                let trial = trial(&format!("granular::{name}::{row}_{protocol}"), move || test(way));
+                if transport == Transport::Sctp { sctp::if_tracked(trial) } else { trial }
+            }));
         }
         let shared: [Row<Family>; 2] = [
             ("should_function_for_multiple_endpoint_services_with_same_selector", same_selector),
@@ -77,7 +85,12 @@ impl Way {
             Family::V4 => format!("10.96.0.{number}"),
             Family::V6 => format!("fd00:10:96::{number}"),
         };
-        self.call(SocketAddr::new(text.parse().unwrap(), if self.transport == Transport::Udp { 90 } else { 80 }))
+        let port = match self.transport {
+            Transport::Tcp | Transport::Http => 80,
+            Transport::Udp => 90,
+            Transport::Sctp => 95,
+        };
+        self.call(SocketAddr::new(text.parse().unwrap(), port))
     }
 
     /// Through a port of the node.
@@ -90,20 +103,21 @@ impl Way {
     }
 }
 
-/// Service `number`: http on 80 and UDP on 90, both with this node port.
+/// Service `number`: http on 80, UDP on 90 and SCTP on 95, all with this node port.
 fn service(number: u8, node_port: u16) -> Object {
     let ports = json!([
         {"name": "http", "protocol": "TCP", "port": 80, "targetPort": HTTP_PORT, "nodePort": node_port},
         {"name": "udp", "protocol": "UDP", "port": 90, "targetPort": BACKEND_PORT, "nodePort": node_port},
+        {"name": "sctp", "protocol": "SCTP", "port": 95, "targetPort": BACKEND_PORT, "nodePort": node_port},
     ]);
     Object::service(&format!("node-port-service-{number}"), number, json!({"type": "NodePort", "ports": ports}))
 }
 
-/// The cluster with the pods' HTTP servers.
+/// The cluster with the pods' HTTP and SCTP servers.
 fn cluster(service: &Object, pods: &[Pod]) -> (Cluster, Vec<Server>) {
     let cluster = Cluster::with(service, pods);
-    let start = |name: &str| Server::start(&cluster.host(name), Listen::Http(HTTP_PORT)).unwrap();
-    let servers = ALL.map(start).into();
+    let listen = [Listen::Http(HTTP_PORT), Listen::Sctp(BACKEND_PORT)];
+    let servers = ALL.iter().flat_map(|name| Server::start_all(&cluster.host(name), &listen).unwrap()).collect();
     (cluster, servers)
 }
 
@@ -199,6 +213,7 @@ fn large_requests(way: Way) {
         let answer = cluster.host("client").run(|| match way.transport {
             Transport::Udp => by_datagram(target, &request),
             Transport::Tcp | Transport::Http => by_stream(target, &request),
+            Transport::Sctp => unreachable!("there is no such row"),
         });
         assert!(answer.unwrap() == request, "what came back is not what was sent: {size} bytes to {target}");
     }

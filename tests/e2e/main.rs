@@ -24,6 +24,7 @@ mod opt_out;
 mod paths;
 /// `internalTrafficPolicy`, and load balancers from inside.
 mod policy;
+mod sctp;
 mod servers;
 /// Endpoints that shut down.
 mod terminating;
@@ -113,6 +114,8 @@ fn main() {
             should_implement_service_kubernetes_io_headless,
         }
     ];
+    let sctp = trials![sctp::{should_allow_creating_a_basic_sctp_service_with_pod_and_endpoints}];
+    trials.extend(sctp.into_iter().map(sctp::if_tracked));
     trials.extend(granular::trials());
     trials.extend(servers::trials());
     libtest_mimic::run(&arguments, trials).exit();

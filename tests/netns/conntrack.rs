@@ -95,7 +95,7 @@ fn deleted(lab: &Lab) -> u64 {
 }
 
 /// Kubernetes e2e: "should be able to preserve UDP traffic when server pod cycles for a ClusterIP service".
-pub(crate) fn preserve_udp_traffic_when_server_pod_cycles_cluster_ip() {
+pub(crate) fn should_be_able_to_preserve_udp_traffic_when_server_pod_cycles_for_a_cluster_ip_service() {
     let mut lab = Lab::up(&[service().on(&FIRST)]).unwrap();
     for target in CLUSTER_IPS.map(target) {
         assert_answered(lab.client(), target, "backend-1");
@@ -107,7 +107,7 @@ pub(crate) fn preserve_udp_traffic_when_server_pod_cycles_cluster_ip() {
 }
 
 /// Kubernetes e2e: "should be able to preserve UDP traffic when server pod cycles for a NodePort service".
-pub(crate) fn preserve_udp_traffic_when_server_pod_cycles_node_port() {
+pub(crate) fn should_be_able_to_preserve_udp_traffic_when_server_pod_cycles_for_a_node_port_service() {
     let service = service().node_port(NODE_PORT);
     let mut lab = Lab::up(&[service.clone().on(&FIRST)]).unwrap();
     for target in NODE_PORTS.map(target) {
@@ -120,7 +120,7 @@ pub(crate) fn preserve_udp_traffic_when_server_pod_cycles_node_port() {
 }
 
 /// Kubernetes e2e: "should be able to preserve UDP traffic when initial unready endpoints get ready".
-pub(crate) fn preserve_udp_traffic_when_initial_unready_endpoints_get_ready() {
+pub(crate) fn should_be_able_to_preserve_udp_traffic_when_initial_unready_endpoints_get_ready() {
     let service = service().on(&FIRST).node_port(NODE_PORT);
     let mut lab = Lab::up(&[service.clone().in_state(Conditions::default())]).unwrap();
     let inside = CLUSTER_IPS.map(|text| (lab.client().clone(), target(text)));
@@ -163,6 +163,38 @@ pub(crate) fn flows_end_with_their_service() {
     }
     lab.apply(&[web(), service.on(&SECOND)].map(apart)).unwrap();
     flows.iter().for_each(|(host, target)| until_answered(host, *target, "backend-2"));
+}
+
+/// The pod's port changes, then the Service's, then the node port: nobody stays with the old one.
+pub(crate) fn flows_end_where_a_port_changes() {
+    const OTHER_PORT: u16 = 8_090;
+    let at = |number: u16, node_port: u16| {
+        Service::new("web", ["10.96.0.10", "fd00:10:96::10"]).udp(number).node_port(node_port).on(&FIRST)
+    };
+    let mut lab = Lab::up(&[at(80, NODE_PORT)]).unwrap();
+    let (inside, outside) = (lab.client().clone(), lab.outside().clone());
+    let flows = CLUSTER_IPS.map(|text| (&inside, target(text)));
+    let flows = [flows, NODE_PORTS.map(|text| (&outside, target(text)))].concat();
+    flows.iter().for_each(|(host, target)| assert_answered(host, *target, "backend-1"));
+
+    // Both ports of the pod answer: only the flow itself tells which one it reaches.
+    let _server = Server::start(lab.node().pod("backend-1"), Listen::Udp(OTHER_PORT)).unwrap();
+    lab.apply(&[at(80, NODE_PORT).target_port(OTHER_PORT)]).unwrap();
+    for (host, target) in &flows {
+        let start = Instant::now();
+        while send(host, *target).is_err() || tracked(&lab, host, *target).reply_source.port() != OTHER_PORT {
+            assert!(start.elapsed() < SOON, "{} to {target} stays with the old port", host.name());
+        }
+    }
+
+    lab.apply(&[at(81, NODE_PORT + 1)]).unwrap();
+    for (host, target) in &flows {
+        until(host, *target, "refusal", |outcome| *outcome == Err(Failure::Refused));
+        let moved = SocketAddr::new(target.ip(), target.port() + 1);
+        until_answered(host, moved, "backend-1");
+    }
+    lab.apply(&[at(80, NODE_PORT)]).unwrap();
+    flows.iter().for_each(|(host, target)| until_answered(host, *target, "backend-1"));
 }
 
 /// Gives a Service that is reached from outside a name and ClusterIPs of its own.

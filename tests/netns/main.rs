@@ -10,6 +10,8 @@ mod changes;
 mod conntrack;
 /// Every frontend, from every side, with the source address the backend sees; reject, drop, hairpin.
 mod frontends;
+/// Segments outside of the TCP window.
+mod invalid;
 /// How many connections each endpoint has.
 mod load;
 /// What the node is told about itself: who is a pod, what is rejected.
@@ -53,6 +55,7 @@ fn main() {
             clients_stay_with_their_backend,
             affinity_ends_with_its_timeout,
             affinity_ends_with_its_backend,
+            affinity_outlives_a_restart,
         }
         changes::{
             a_second_sync_sends_nothing,
@@ -63,17 +66,21 @@ fn main() {
             a_flush_cannot_remove_the_tables,
         }
         conntrack::{
-            preserve_udp_traffic_when_server_pod_cycles_cluster_ip,
-            preserve_udp_traffic_when_server_pod_cycles_node_port,
-            preserve_udp_traffic_when_initial_unready_endpoints_get_ready,
+            should_be_able_to_preserve_udp_traffic_when_server_pod_cycles_for_a_cluster_ip_service,
+            should_be_able_to_preserve_udp_traffic_when_server_pod_cycles_for_a_node_port_service,
+            should_be_able_to_preserve_udp_traffic_when_initial_unready_endpoints_get_ready,
             a_service_scaled_to_zero_and_back_keeps_no_flow,
             flows_end_with_their_service,
+            flows_end_where_a_port_changes,
             flows_end_that_lost_their_service_while_weir_was_down,
             flows_older_than_the_service_reach_it,
             the_node_port_of_another_address_is_left_alone,
             a_restart_ends_no_flow,
             healthy_flows_outlive_the_changes_of_others,
             stale_tcp_is_reset_only_if_asked_for,
+        }
+        invalid::{
+            should_drop_invalid_conntrack_entries,
         }
         load::{
             connections_are_counted_from_open_to_close,
@@ -88,6 +95,7 @@ fn main() {
             everybody_is_masqueraded_on_request,
             unused_ports_of_external_addresses_are_refused_on_request,
             a_refusal_is_immediate,
+            pods_behind_a_bridge_are_served_and_refused,
         }
         witness::{
             no_chain_for_a_service,

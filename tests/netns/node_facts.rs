@@ -2,7 +2,7 @@ use std::net::SocketAddr;
 
 use weir::config::{DetectLocal, DetectLocalMode};
 use weir_testbed::{Call, Failure, Host};
-use weir_tests::lab::{DROPPED, Lab, Service, web};
+use weir_tests::lab::{Backend, DROPPED, Lab, Service, web};
 
 const CLUSTER_IPS: [&str; 2] = ["10.96.0.10:80", "[fd00:10:96::10]:80"];
 const BALANCER_IPS: [&str; 2] = ["192.0.2.5:80", "[2001:db8:1b::5]:80"];
@@ -123,5 +123,43 @@ pub(crate) fn a_refusal_is_immediate() {
                 start.elapsed()
             );
         }
+    }
+}
+
+/// Pods behind a bridge, with `br_netfilter`, as with most simple network plugins: the bridge runs prerouting itself, before
+/// it hands packets on.
+pub(crate) fn pods_behind_a_bridge_are_served_and_refused() {
+    let mut lab = Lab::up(&[web().on(&[Backend::new(1), Backend::new(2)])]).unwrap();
+    let kernel = lab.node().kernel().clone();
+    let pods = ["client", "backend-1", "backend-2"].map(|name| lab.node().pod(name).clone());
+    // Pods know the node by the hardware address of their link.
+    let link = kernel.command("ip", &["-brief", "link", "show", "client"]).unwrap();
+    let address = link.split_whitespace().nth(2).unwrap();
+    let mut lines = vec![format!("link add name cni0 address {address} type bridge"), "link set cni0 up".to_owned()];
+    for pod in &pods {
+        lines.push(format!("link set dev {} master cni0", pod.name()));
+        lines.push(format!("route replace {} dev cni0", pod.v4()));
+        lines.push(format!("route replace {} dev cni0", pod.v6()));
+    }
+    kernel.ip(&lines).unwrap();
+    let filtered = ["iptables", "ip6tables"].map(|family| format!("bridge/bridge-nf-call-{family}"));
+    if let Err(missing) = kernel.set_sysctls(&filtered.each_ref().map(|name| (name.as_str(), "1"))) {
+        println!("skipped: pods_behind_a_bridge_are_served_and_refused: no br_netfilter ({missing:#})");
+        return;
+    }
+    for address in CLUSTER_IPS {
+        let served = lab.call(&pods[0], CALLS, Call::tcp(target(address))).unwrap();
+        assert!(
+            served.failed() == 0 && served.answers_of("backend-1") > 0 && served.answers_of("backend-2") > 0,
+            "{served:?}"
+        );
+        assert!(!masqueraded(&mut lab, &pods[0], address), "{address}");
+    }
+    lab.apply(&[web().on(&[])]).unwrap();
+    for address in CLUSTER_IPS {
+        let start = std::time::Instant::now();
+        let refused = lab.call(&pods[0], 5, Call::tcp(target(address))).unwrap();
+        assert_eq!(refused.failures.get(&Failure::Refused), Some(&5), "{refused:?}");
+        assert!(start.elapsed() < std::time::Duration::from_secs(1), "{:?}", start.elapsed());
     }
 }

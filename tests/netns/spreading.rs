@@ -4,7 +4,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use weir_testbed::{Call, Host, Layout, Tally};
-use weir_tests::lab::{Backend, Lab, address_of, chi_square, chi_square_limit, web};
+use weir_tests::lab::{Backend, Lab, Service, address_of, chi_square, chi_square_limit, web};
 
 const TARGETS: [&str; 2] = ["10.96.0.10:80", "[fd00:10:96::10]:80"];
 /// Connections per measured distribution.
@@ -134,5 +134,19 @@ pub(crate) fn affinity_ends_with_its_backend() {
         assert_eq!(spread_over(&after), 2, "{after:?}");
         assert!(!after.values().any(|backend| backend == "backend-2"), "{after:?}");
         assert_eq!(assignment(lab.outside(), call), after, "{call:?}");
+    }
+}
+
+/// Whoever was sent to a backend before a crash is sent there afterwards, though the cluster changed meanwhile.
+pub(crate) fn affinity_outlives_a_restart() {
+    let mut lab = Lab::up(&[web().affinity(600).node_port(30_080)]).unwrap();
+    let node_ports = ["192.168.0.2:30080", "[2001:db8::1]:30080"].map(|target| Call::tcp(target.parse().unwrap()));
+    let calls: Vec<Call> = calls().chain(node_ports).collect();
+    let before: Vec<_> = calls.iter().map(|call| assignment(lab.outside(), *call)).collect();
+    lab.stop();
+    let other = Service::new("other", ["10.96.0.20"]).tcp(80);
+    lab.start(&[other, web().affinity(600).node_port(30_080)]).unwrap();
+    for (call, before) in calls.into_iter().zip(before) {
+        assert_eq!(assignment(lab.outside(), call), before, "{call:?}");
     }
 }

@@ -58,6 +58,7 @@ fn main() {
             a_burst_is_one_change,
             a_dropped_wait_loses_nothing,
             a_lost_message_is_a_change,
+            the_primary_address_is_followed,
         }
     ];
     libtest_mimic::run(&arguments, trials).exit();

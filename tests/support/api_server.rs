@@ -30,9 +30,11 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::runtime::{Builder, Runtime};
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::PrivateKeyDer;
+use tokio_rustls::rustls::server::WebPkiClientVerifier;
+use tokio_rustls::rustls::server::danger::ClientCertVerifier;
+use tokio_rustls::rustls::{RootCertStore, ServerConfig};
 
 pub use cluster::Cluster;
 pub use faults::{Asked, Faults};
@@ -64,16 +66,37 @@ impl ApiServer {
         Self::listen_tls(cluster, TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("a port on loopback")?)
     }
 
+    /// The same for one client only: whoever cannot show `client` is not talked to.
+    ///
+    /// # Errors
+    /// As [`ApiServer::start`].
+    pub fn start_tls_for(cluster: &Arc<Cluster>, client: &ClientCertificate) -> Result<Self> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("a port on loopback")?;
+        let mut trusted = RootCertStore::empty();
+        trusted.add(client.made.cert.der().clone())?;
+        let provider = Arc::new(ring::default_provider());
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(trusted), provider).build()?;
+        Self::listen_tls_with(cluster, listener, verifier)
+    }
+
     /// The same on a `listener`, which may belong to another network namespace. The certificate is for its address.
     ///
     /// # Errors
     /// When there can be no certificate for the address, or the runtime cannot be made.
     pub fn listen_tls(cluster: &Arc<Cluster>, listener: TcpListener) -> Result<Self> {
+        Self::listen_tls_with(cluster, listener, WebPkiClientVerifier::no_client_auth())
+    }
+
+    fn listen_tls_with(
+        cluster: &Arc<Cluster>,
+        listener: TcpListener,
+        verifier: Arc<dyn ClientCertVerifier>,
+    ) -> Result<Self> {
         let made = rcgen::generate_simple_self_signed([listener.local_addr()?.ip().to_string()])?;
         let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).map_err(anyhow::Error::msg)?;
         let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()?
-            .with_no_client_auth()
+            .with_client_cert_verifier(verifier)
             .with_single_cert(vec![made.cert.der().clone()], key)?;
         let mut server = Self::accept_from(cluster, listener, Some(TlsAcceptor::from(Arc::new(config))))?;
         server.certificate = Some(made.cert.pem());
@@ -158,6 +181,27 @@ impl ApiServer {
 impl Drop for ApiServer {
     fn drop(&mut self) {
         self.end();
+    }
+}
+
+/// A certificate by which a client tells who it is, with its key.
+pub struct ClientCertificate {
+    made: rcgen::CertifiedKey<rcgen::KeyPair>,
+}
+
+impl ClientCertificate {
+    /// A new one, which is its own authority.
+    ///
+    /// # Errors
+    /// When no key can be made.
+    pub fn new() -> Result<Self> {
+        Ok(Self { made: rcgen::generate_simple_self_signed(["system:kube-proxy".to_owned()])? })
+    }
+
+    /// The certificate and the key, in PEM.
+    #[must_use]
+    pub fn pem(&self) -> [String; 2] {
+        [self.made.cert.pem(), self.made.signing_key.serialize_pem()]
     }
 }
 

@@ -32,6 +32,8 @@ pub struct File {
     pub fixture: Fixture,
     /// The cases.
     pub groups: Vec<Group>,
+    #[serde(flatten)]
+    unknown: Unknown,
 }
 
 /// A value for each family; either may be missing.
@@ -89,6 +91,8 @@ pub struct Fixture {
     /// Masquerade all ClusterIP traffic.
     #[serde(default)]
     pub masquerade_all: bool,
+    #[serde(flatten)]
+    unknown: Unknown,
 }
 
 fn usual_mark() -> String {
@@ -207,7 +211,20 @@ impl File {
     /// When it cannot be read or does not have the format; the message names file and field.
     pub fn read(path: &Path) -> anyhow::Result<Self> {
         let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-        serde_json::from_str(&text).with_context(|| format!("{} is no file of cases", path.display()))
+        let mut deserializer = serde_json::Deserializer::from_str(&text);
+        let file = serde_path_to_error::deserialize(&mut deserializer)
+            .with_context(|| format!("{} is no file of cases", path.display()))?;
+        deserializer.end().with_context(|| format!("{} goes on after its end", path.display()))?;
+        Ok(file)
+    }
+
+    /// Paths of fields outside of groups that this reader does not know.
+    #[must_use]
+    pub fn unknown_fields(&self) -> Vec<String> {
+        // Whom packets come from; each packet says it itself.
+        const FOR_READERS: [&str; 2] = ["externalClient", "blockedClient"];
+        let fixture = self.fixture.unknown.keys().filter(|field| !FOR_READERS.contains(&field.as_str()));
+        self.unknown.keys().cloned().chain(fixture.map(|field| format!("fixture.{field}"))).collect()
     }
 }
 

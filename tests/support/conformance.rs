@@ -69,7 +69,7 @@ fn check(
     };
     let (expected, seen) = (group.expectation(case), Seen { endings: outcomes.iter().map(ending).collect() });
     if expected.is_met_by(&seen) && strays.is_empty() {
-        report.pass(&at, &seen);
+        report.pass(&at, &expected, &seen);
         return Ok(());
     }
     let Packet { protocol, source, destination, .. } = packet;

@@ -90,11 +90,12 @@ impl Lab<'_> {
         }
         let fates = if self.clients_are_remembered() { self.by_rounds(&cases)? } else { self.at_once(&cases)? };
         for (case, own) in cases.iter().zip(&fates) {
-            let judge = Judge { fixture: self.fixture, expectation: self.group.expectation(case), case };
+            let expectation = self.group.expectation(case);
+            let judge = Judge { fixture: self.fixture, expectation: expectation.clone(), case };
             let leader = leader(packets, case)?;
             let leader = leader.and_then(|leader| cases.iter().position(|case| std::ptr::eq(*case, leader)));
             match judge.judge(own, leader.map(|leader| fates[leader].as_slice())) {
-                Ok(seen) => report.pass(&format!("{at} / {}", case.name), &seen),
+                Ok(seen) => report.pass(&format!("{at} / {}", case.name), &expectation, &seen),
                 Err(text) => report.fail(format!("{at} / {}\n{text}", case.name)),
             }
         }

@@ -251,7 +251,11 @@ impl Lab {
         let source = call.source.map_or_else(|| host.address_towards(call.target.ip()), |source| source.ip());
         let packet = Packet {
             entry: if from_node { Entry::Node } else { Entry::Network },
-            protocol: if call.transport == Transport::Udp { Protocol::Udp } else { Protocol::Tcp },
+            protocol: match call.transport {
+                Transport::Udp => Protocol::Udp,
+                Transport::Sctp => Protocol::Sctp,
+                Transport::Tcp | Transport::Http => Protocol::Tcp,
+            },
             source: SocketAddr::new(source, 40_000),
             destination: call.target,
             mark: 0,

@@ -67,12 +67,7 @@ impl TrackedPort {
 pub fn released(transaction: &Transaction, protocols: &[Protocol]) -> Vec<FrontendKey> {
     let mut found = Vec::new();
     for op in &transaction.ops {
-        let Op::DelElements(
-            family,
-            SetName::Frontends | SetName::ShortCuts | SetName::Rejected | SetName::Dropped,
-            keys,
-        ) = op
-        else {
+        let Op::DelElements(family, SetName::Frontends | SetName::ShortCuts, keys) = op else {
             continue;
         };
         let keys = keys.iter().filter_map(|(key, _)| frontend(*family, key));
@@ -132,8 +127,8 @@ mod tests {
         let transaction = Transaction {
             ops: vec![
                 Op::DelElements(Family::V4, SetName::Frontends, keys(SetName::Frontends, Family::V4, &v4)),
-                Op::DelElements(Family::V6, SetName::Rejected, keys(SetName::Rejected, Family::V6, &v6)),
-                Op::AddElements(Family::V6, SetName::Dropped, keys(SetName::Dropped, Family::V6, &v6)),
+                Op::DelElements(Family::V6, SetName::ShortCuts, keys(SetName::ShortCuts, Family::V6, &v6)),
+                Op::AddElements(Family::V6, SetName::Frontends, keys(SetName::Frontends, Family::V6, &v6)),
             ],
         };
         let udp = [v4[1].1, v4[0].1, v6[1].1, v6[0].1];

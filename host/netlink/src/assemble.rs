@@ -6,9 +6,9 @@ use weir_model::{Family, Protocol};
 use weir_nft::{Field, Rule, SetName, Statement};
 
 use crate::bytecode::{
-    Base, CT_STATE_NEW, CT_STATUS_DNAT, Ct, Expr, FibAddress, Found, Generator, IFNAMSIZ, Meta, NAT_RANDOM_FULLY,
-    REJECT_ICMP, REJECT_TCP_RESET, RTN_LOCAL, Register, SetUpdate, Verdict, address_len, daddr_offset,
-    port_unreachable, saddr_offset,
+    Base, CT_STATUS_DNAT, Ct, Expr, FibAddress, Found, Generator, IFNAMSIZ, Meta, NAT_RANDOM_FULLY, REJECT_ICMP,
+    REJECT_TCP_RESET, RTN_LOCAL, Register, SetUpdate, Verdict, address_len, daddr_offset, port_unreachable,
+    saddr_offset,
 };
 
 /// Most expressions the kernel takes in one rule (`NFT_RULE_MAXEXPRS`).
@@ -45,8 +45,7 @@ struct Assembler {
 impl Assembler {
     fn statement(&mut self, statement: &Statement) -> Result<(), String> {
         match statement {
-            Statement::CtStateNew => self.ct_bit(Ct::State, CT_STATE_NEW),
-            Statement::CtStatusDnat => self.ct_bit(Ct::Status, CT_STATUS_DNAT),
+            Statement::CtStatusDnat => self.ct_status(CT_STATUS_DNAT),
             Statement::Saddr { net, negate } => self.network(saddr_offset(self.family), *net, *negate)?,
             Statement::Daddr { net, negate } => self.network(daddr_offset(self.family), *net, *negate)?,
             Statement::FibSaddrLocal => self.fib_local(FibAddress::Source, true),
@@ -108,8 +107,8 @@ impl Assembler {
         self.out.push(Expr::Lookup { set: set.name().to_owned(), key: Register::FIRST, found });
     }
 
-    fn ct_bit(&mut self, key: Ct, bit: u32) {
-        self.out.push(Expr::CtLoad { key, to: Register::FIRST });
+    fn ct_status(&mut self, bit: u32) {
+        self.out.push(Expr::CtLoad { key: Ct::Status, to: Register::FIRST });
         self.bitwise(Register::FIRST, &bit.to_ne_bytes(), &[0; 4]);
         self.out.push(Expr::Compare { equal: false, from: Register::FIRST, data: vec![0; 4] });
     }

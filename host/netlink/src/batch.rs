@@ -5,7 +5,7 @@ use std::ffi::CString;
 
 use nftnl::{Chain, MsgType, Rule, Table};
 use weir_model::Family;
-use weir_nft::{BaseChain, ChainType, CommitError, Elements, Hook, Op, SetName, TABLE, Transaction};
+use weir_nft::{BaseChain, CommitError, Elements, Hook, Op, SetName, TABLE, Transaction};
 
 use crate::assemble::assemble;
 use crate::bytecode::{Expr, Verdict};
@@ -288,16 +288,11 @@ fn c_name(name: &str) -> Result<CString, String> {
 fn hang(chain: &mut Chain<'_>, base: BaseChain) {
     let hook = match base.hook {
         Hook::Prerouting => nftnl::Hook::PreRouting,
-        Hook::Input => nftnl::Hook::In,
-        Hook::Forward => nftnl::Hook::Forward,
         Hook::Output => nftnl::Hook::Out,
         Hook::Postrouting => nftnl::Hook::PostRouting,
     };
     chain.set_hook(hook, base.priority);
-    chain.set_type(match base.kind {
-        ChainType::Filter => nftnl::ChainType::Filter,
-        ChainType::Nat => nftnl::ChainType::Nat,
-    });
+    chain.set_type(nftnl::ChainType::Nat);
     chain.set_policy(nftnl::Policy::Accept);
 }
 

@@ -95,8 +95,6 @@ numbered! {
 numbered! {
     /// Connection tracking data (`enum nft_ct_keys`).
     Ct {
-        /// `ct state`.
-        State = 0,
         /// `ct status`.
         Status = 2,
     }
@@ -261,8 +259,6 @@ pub(crate) const VERDICT_JUMP: i32 = -3;
 pub(crate) const VERDICT_GOTO: i32 = -4;
 /// Type of a route to an address of this node (`RTN_LOCAL`).
 pub(crate) const RTN_LOCAL: u32 = 2;
-/// State bit of the first packet of a connection (`NF_CT_STATE_BIT(IP_CT_NEW)`).
-pub(crate) const CT_STATE_NEW: u32 = 8;
 /// Status bit of a connection whose destination was rewritten (`IPS_DST_NAT`).
 pub(crate) const CT_STATUS_DNAT: u32 = 32;
 /// Masquerade to a random port (`NF_NAT_RANGE_PROTO_RANDOM_FULLY`).

@@ -35,7 +35,6 @@ pub(crate) fn disassemble(code: &[Expr], family: Family) -> Result<Vec<Statement
 
 fn guess(code: &[Expr], family: Family) -> Option<Statement> {
     match code {
-        [Expr::CtLoad { key: Ct::State, .. }, ..] => Some(Statement::CtStateNew),
         [Expr::CtLoad { key: Ct::Status, .. }, ..] => Some(Statement::CtStatusDnat),
         [Expr::FibType { address: FibAddress::Source, .. }, ..] => Some(Statement::FibSaddrLocal),
         [Expr::FibType { address: FibAddress::Destination, .. }, Expr::Compare { equal, .. }, ..] => {

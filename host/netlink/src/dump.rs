@@ -5,8 +5,7 @@ use std::io;
 
 use weir_model::Family;
 use weir_nft::{
-    BaseChain, Chain, ChainType, Content, DataKind, DumpError, Elements, Hook, Rule, Ruleset, Set, SetName, TABLE,
-    Table,
+    BaseChain, Chain, Content, DataKind, DumpError, Elements, Hook, Rule, Ruleset, Set, SetName, TABLE, Table,
 };
 
 use crate::bytecode::{family_name, family_number};
@@ -192,12 +191,11 @@ fn base(attributes: Attributes<'_>) -> Option<Option<BaseChain>> {
     };
     let number = hook.nested().get(1)?.u32()?;
     let priority = hook.nested().get(2)?.u32()?.cast_signed();
-    let hooks = [Hook::Prerouting, Hook::Input, Hook::Forward, Hook::Output, Hook::Postrouting];
+    let hooks = [Hook::Prerouting, Hook::Output, Hook::Postrouting];
     let hook = hooks.into_iter().find(|hook| hook.number() == number)?;
-    let name = attributes.get(TYPE)?.text()?;
-    let kind = [ChainType::Filter, ChainType::Nat].into_iter().find(|kind| kind.name() == name)?;
+    let is_nat = attributes.get(TYPE)?.text()? == "nat";
     let accepts = attributes.get(POLICY).and_then(Attribute::u32).unwrap_or(ACCEPT) == ACCEPT;
-    accepts.then_some(Some(BaseChain { kind, hook, priority }))
+    (is_nat && accepts).then_some(Some(BaseChain { hook, priority }))
 }
 
 /// A set's size (0 for none), if it is declared as in `schema`.

@@ -6,9 +6,11 @@
 use std::fmt;
 use std::sync::Arc;
 
-use weir_model::IndexFunction;
+use weir_model::{Family, IndexFunction};
+use weir_plan::NodeFacts;
 
-use crate::{Field, Key, Rule, SetName, Statement};
+use crate::parts::{from_pods, frontend_key, rule, with};
+use crate::{Field, Rule, SetName, Statement};
 
 /// First slot of the ring for endpoints on this node, so that one frontend can hold both rings. Above
 /// [`weir_model::MAX_SLOTS`].
@@ -18,11 +20,13 @@ pub const LOCAL_OFFSET: u32 = 1 << 15;
 /// over its connections.
 pub const HASH_SEED: u32 = 0x7765_6972;
 
-/// What a class does before it spreads connections.
+/// What a class does first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Role {
     /// Nothing.
     Plain,
+    /// Asks for masquerading of clients that are no pods (a ClusterIP).
+    ClusterIp,
     /// Asks for masquerading (external client, `externalTrafficPolicy: Cluster`).
     Masquerade,
     /// Lets pods and this node take the short cut first (`externalTrafficPolicy: Local`).
@@ -44,6 +48,17 @@ pub struct Spread {
     pub counter: Option<Arc<str>>,
 }
 
+/// Where a class leads.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum End {
+    /// To endpoints.
+    Spread(Spread),
+    /// Nowhere, in silence: there are endpoints, but none here.
+    Drop,
+    /// Nowhere, and the client is told: there is no endpoint.
+    Reject,
+}
+
 /// One way to handle connections.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Class {
@@ -51,28 +66,26 @@ pub struct Class {
     pub node_port: bool,
     /// What comes first.
     pub role: Role,
-    /// Where connections go; `None`: nowhere, but for the short cut.
-    pub spread: Option<Spread>,
+    /// What comes of it.
+    pub end: End,
 }
 
 impl Class {
     /// Name of its chain, readable and unique.
     #[must_use]
     pub fn chain(&self) -> String {
-        let mut name = String::new();
-        if self.node_port {
-            name.push_str("nodeport-");
+        let node_port = if self.node_port { "nodeport-" } else { "" };
+        let role = match self.role {
+            Role::Plain => "",
+            Role::ClusterIp => "cluster-ip-",
+            Role::Masquerade => "masquerade-",
+            Role::ShortCut => "short-cut-",
+        };
+        match &self.end {
+            End::Spread(spread) => format!("{node_port}{role}{spread}"),
+            End::Drop => format!("{node_port}{role}no-local-endpoints"),
+            End::Reject => format!("{node_port}{role}no-endpoints"),
         }
-        match self.role {
-            Role::Plain => {}
-            Role::Masquerade => name.push_str("masquerade-"),
-            Role::ShortCut => name.push_str("short-cut-"),
-        }
-        match &self.spread {
-            None => name.push_str("only"),
-            Some(spread) => name.push_str(&spread.to_string()),
-        }
-        name
     }
 
     /// The number it would like to have. Simple classes say what they are: `kind:size` in nft's spelling of
@@ -80,45 +93,69 @@ impl Class {
     /// marks endpoint numbers, which pass through the same register.
     #[must_use]
     pub fn preferred_number(&self) -> u32 {
-        match &self.spread {
-            Some(Spread { index, size, local, affinity_seconds: 0, counter: None }) if *size < 1 << 16 => {
-                let role = match self.role {
-                    Role::Plain => 0,
-                    Role::Masquerade => 1,
-                    Role::ShortCut => 2,
-                };
+        let role = match self.role {
+            Role::Plain => 0,
+            Role::Masquerade => 1,
+            Role::ShortCut => 2,
+            Role::ClusterIp => 3,
+        };
+        let kind = |index: u32, local: bool| index | u32::from(local) << 2 | role << 3 | u32::from(self.node_port) << 5;
+        match &self.end {
+            // A ring has a slot at least, so no ring has these.
+            End::Drop => kind(1, false) << 16,
+            End::Reject => kind(2, false) << 16,
+            End::Spread(Spread { index, size, local, affinity_seconds: 0, counter: None }) if *size < 1 << 16 => {
                 let index = match index {
                     IndexFunction::Random => 0,
                     IndexFunction::SourceHash => 1,
                     IndexFunction::FlowHash => 2,
                     IndexFunction::RoundRobin => 3,
                 };
-                let kind = index | u32::from(*local) << 2 | role << 3 | u32::from(self.node_port) << 5;
-                kind << 16 | size
+                kind(index, *local) << 16 | size
             }
-            _ => HASHED | fnv(self.chain().as_bytes()) >> 2,
+            End::Spread(_) => HASHED | fnv(self.chain().as_bytes()) >> 2,
         }
     }
 
-    /// The rules of its chain. `mark` is the masquerade mark.
+    /// The rules of its chain in the table of `family`, on a node of these facts.
     #[must_use]
-    pub fn rules(&self, mark: u32) -> Vec<Rule> {
-        let frontend = frontend_key(self.node_port);
+    pub fn rules(&self, node: &NodeFacts, family: Family) -> Vec<Rule> {
+        let mark = Statement::MarkSet(node.masquerade_mark());
         let mut rules = Vec::new();
         match self.role {
             Role::Plain => {}
-            Role::Masquerade => rules.push(rule([Statement::MarkSet(mark)])),
+            Role::ClusterIp if node.masquerade_all => rules.push(rule([mark])),
+            Role::ClusterIp => {
+                let mut outside = from_pods(node, family, true);
+                // Where pods cannot be told apart, everybody passes for one.
+                if !outside.is_empty() {
+                    outside.push(mark);
+                    rules.push(rule(outside));
+                }
+            }
+            Role::Masquerade => rules.push(rule([mark])),
             Role::ShortCut => rules.push(rule([Statement::Jump(short_cut_chain(self.node_port).to_owned())])),
         }
-        let Some(spread) = &self.spread else { return rules };
-        let slot = with(&frontend, spread.field());
-        if spread.affinity_seconds == 0 {
+        match &self.end {
+            End::Spread(spread) => spread.rules(self.node_port, &mut rules),
+            End::Drop => rules.push(rule([Statement::Drop])),
+            End::Reject => rules.push(rule([Statement::Goto(REJECTING.to_owned())])),
+        }
+        rules
+    }
+}
+
+impl Spread {
+    fn rules(&self, node_port: bool, rules: &mut Vec<Rule>) {
+        let frontend = frontend_key(node_port);
+        let slot = with(&frontend, self.field());
+        if self.affinity_seconds == 0 {
             rules.push(rule([Statement::Dnat { key: slot, map: SetName::Slots }]));
-            return rules;
+            return;
         }
         // The client comes last: nft takes the mask of a node port's key only in the first component.
         let client = with(&frontend, Field::Saddr);
-        let update = Statement::AffinityUpdate { key: client.clone(), timeout_seconds: spread.affinity_seconds };
+        let update = Statement::AffinityUpdate { key: client.clone(), timeout_seconds: self.affinity_seconds };
         let send = Statement::Dnat { key: with(&frontend, Field::Priority), map: SetName::AffinityEndpoints };
         // A client that is known and whose endpoint is still there: refresh and go.
         let known = Statement::PriorityFrom { key: client.clone(), map: SetName::Affinity };
@@ -129,11 +166,8 @@ impl Class {
         rules.push(rule([Statement::AffinityDelete { key: client }]));
         rules.push(rule([update]));
         rules.push(rule([send]));
-        rules
     }
-}
 
-impl Spread {
     fn field(&self) -> Field {
         let (modulus, offset) = (self.size, if self.local { LOCAL_OFFSET } else { 0 });
         match self.index {
@@ -167,6 +201,9 @@ impl fmt::Display for Spread {
     }
 }
 
+/// The chain that tells a client it is not wanted.
+pub(crate) const REJECTING: &str = "rejecting";
+
 /// Marks numbers that are hashes.
 const HASHED: u32 = 1 << 30;
 
@@ -192,28 +229,13 @@ pub fn short_cut_chain(node_port: bool) -> &'static str {
     if node_port { "nodeport-short-cuts" } else { "short-cuts" }
 }
 
-/// The key of a frontend as rules compute it.
-#[must_use]
-pub fn frontend_key(node_port: bool) -> Key {
-    vec![if node_port { Field::AnyDaddr } else { Field::Daddr }, Field::Protocol, Field::Dport]
-}
-
-fn with(key: &Key, field: Field) -> Key {
-    key.iter().cloned().chain(std::iter::once(field)).collect()
-}
-
-/// A rule without a comment.
-pub(crate) fn rule(statements: impl IntoIterator<Item = Statement>) -> Rule {
-    Rule { statements: statements.into_iter().collect(), comment: String::new() }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn plain(size: u32) -> Class {
         let spread = Spread { index: IndexFunction::Random, size, local: false, affinity_seconds: 0, counter: None };
-        Class { node_port: false, role: Role::Plain, spread: Some(spread) }
+        Class { node_port: false, role: Role::Plain, end: End::Spread(spread) }
     }
 
     #[test]
@@ -222,12 +244,16 @@ mod tests {
         assert_eq!((class.chain().as_str(), class.preferred_number()), ("random-3", 3));
         let mut seen = std::collections::BTreeSet::new();
         for node_port in [false, true] {
-            for role in [Role::Plain, Role::Masquerade, Role::ShortCut] {
+            for role in [Role::Plain, Role::ClusterIp, Role::Masquerade, Role::ShortCut] {
+                for end in [End::Drop, End::Reject] {
+                    let class = Class { node_port, role, end };
+                    assert!(seen.insert(class.preferred_number()), "{} shares a number", class.chain());
+                }
                 for local in [false, true] {
                     for index in [IndexFunction::Random, IndexFunction::SourceHash, IndexFunction::FlowHash] {
                         for size in [1, 3, 16_383] {
                             let spread = Spread { index, size, local, affinity_seconds: 0, counter: None };
-                            let class = Class { node_port, role, spread: Some(spread) };
+                            let class = Class { node_port, role, end: End::Spread(spread) };
                             assert!(seen.insert(class.preferred_number()), "{} shares a number", class.chain());
                             assert_eq!(class.preferred_number() >> 30, 0);
                         }
@@ -237,11 +263,15 @@ mod tests {
         }
     }
 
+    fn with_counter(counter: &str) -> Class {
+        let (index, counter) = (IndexFunction::RoundRobin, Some(Arc::from(counter)));
+        let spread = Spread { index, size: 2, local: false, affinity_seconds: 0, counter };
+        Class { node_port: false, role: Role::Plain, end: End::Spread(spread) }
+    }
+
     #[test]
     fn a_counter_puts_the_port_into_the_name() {
-        let mut class = plain(2);
-        class.spread.as_mut().expect("a spread").counter = Some(Arc::from("default/web:http"));
-        class.spread.as_mut().expect("a spread").index = IndexFunction::RoundRobin;
+        let class = with_counter("default/web:http");
         let name = class.chain();
         assert!(name.starts_with("round-robin-2-") && name.ends_with("-default/web.http"), "{name}");
         assert_eq!(class.preferred_number() >> 30, 1);
@@ -249,8 +279,6 @@ mod tests {
 
     #[test]
     fn long_names_stay_within_the_kernels_limit() {
-        let mut class = plain(2);
-        class.spread.as_mut().expect("a spread").counter = Some(Arc::from("x".repeat(600)));
-        assert!(class.chain().len() < 255);
+        assert!(with_counter(&"x".repeat(600)).chain().len() < 255);
     }
 }

@@ -12,8 +12,9 @@ use weir_model::{Family, PortKey, ServiceId};
 use weir_plan::{NodeFacts, PortPlan};
 
 use self::work::{FamilyWork, Work};
+use crate::base::{MIN_SIZE, guards};
 use crate::class::Class;
-use crate::compile::{MIN_SIZE, classes_of, emit};
+use crate::compile::{classes_of, emit};
 use crate::{Chain, Content, ElementKey, Elements, Op, Ruleset, SetName, Transaction, base_ruleset, diff};
 
 /// The programmed state.
@@ -118,6 +119,7 @@ impl Installed {
     /// size the transaction builds it anew, larger.
     pub fn stage(&mut self, changes: Vec<(PortKey, Option<PortPlan>)>) -> Staged {
         let mut work = Work::default();
+        let guarded: BTreeSet<Family> = self.guarded().collect();
         let mut before = Vec::with_capacity(changes.len());
         for (key, plan) in changes {
             let old = self.replace(key, plan, Some(&mut work));
@@ -131,7 +133,10 @@ impl Installed {
             let before = self.load(wanted);
             return Staged { transaction: diff(&have, &self.ruleset()), before };
         }
-        let transaction = work.into_transaction(self.node.masquerade_mark(), |family, class| {
+        for family in Family::ALL {
+            work.guards(family, guarded.contains(&family), self.guarded().any(|now| now == family));
+        }
+        let transaction = work.into_transaction(&self.node, |family, class| {
             self.families.get(&family).and_then(|state| state.classes.get(class)).copied()
         });
         Staged { transaction, before }
@@ -163,7 +168,10 @@ impl Installed {
                 })
             }
             Op::AddChain(family, name, _) | Op::AddRule(family, name, _) => {
-                wanted(*family, &|_, plan| uses(plan).any(|(class, _)| class.chain() == *name))
+                let is_guard = guards().iter().any(|(guard, _)| guard == name);
+                wanted(*family, &|_, plan| {
+                    is_guard && !plan.source_ranges.is_empty() || uses(plan).any(|(class, _)| class.chain() == *name)
+                })
             }
             _ => Vec::new(),
         }
@@ -179,12 +187,14 @@ impl Installed {
     #[must_use]
     pub fn ruleset(&self) -> Ruleset {
         let mut ruleset = base_ruleset(&self.node);
-        let mark = self.node.masquerade_mark();
         for (family, table) in &mut ruleset.tables {
             let Some(state) = self.families.get(family) else { continue };
+            if state.is_guarded() {
+                table.chains.extend(guards().map(|(name, chain)| (name.to_owned(), chain)));
+            }
             let (mut classes, mut short_cuts) = (BTreeMap::new(), BTreeMap::new());
             for (class, used) in &state.classes {
-                table.chains.insert(class.chain(), Chain { base: None, rules: class.rules(mark) });
+                table.chains.insert(class.chain(), Chain { base: None, rules: class.rules(&self.node, *family) });
                 if used.frontends > 0 {
                     classes.insert(used.number, class.chain());
                 }
@@ -241,6 +251,11 @@ impl Installed {
         old
     }
 
+    /// The families in which a frontend has source ranges.
+    fn guarded(&self) -> impl Iterator<Item = Family> + '_ {
+        self.families.iter().filter(|(_, state)| state.is_guarded()).map(|(family, _)| *family)
+    }
+
     fn outgrown(&self) -> bool {
         self.families.values().any(|state| state.counts.iter().any(|(set, count)| *count > state.size(*set)))
     }
@@ -256,12 +271,21 @@ impl Installed {
     }
 }
 
-/// Twice the need, rounded up to a power of two: the kernel never grows a set of declared size.
+/// The size to declare for so many elements, with a quarter to spare: the kernel never grows a set of declared size.
+///
+/// Three quarters of a power of two: the kernel takes four thirds of the size, rounded up to a power of two, as the
+/// number of buckets (`nft_hash_buckets`), so that one element more would double 8 bytes a bucket.
 fn size_for(count: u32) -> u32 {
-    count.saturating_mul(2).checked_next_power_of_two().unwrap_or(u32::MAX).max(MIN_SIZE)
+    let wanted = (u64::from(count) * 5).div_ceil(4).max(u64::from(MIN_SIZE));
+    let buckets = (wanted * 4).div_ceil(3).next_power_of_two();
+    u32::try_from(buckets / 4 * 3).unwrap_or(u32::MAX)
 }
 
 impl FamilyState {
+    fn is_guarded(&self) -> bool {
+        self.counts.get(&SetName::Guarded).is_some_and(|count| *count > 0)
+    }
+
     fn size(&self, set: SetName) -> u32 {
         self.sizes.get(&set).copied().unwrap_or(MIN_SIZE)
     }
@@ -331,12 +355,12 @@ impl FamilyState {
     }
 
     fn emit(&self, plan: &PortPlan, sink: &mut crate::compile::Sink<'_>) {
-        let number = |class: Option<Class>| class.and_then(|class| self.classes.get(&class)).map(|used| used.number);
+        let number = |class: &Class| self.classes.get(class).map_or(0, |used| used.number);
         emit(
             plan,
             |frontend| {
                 let (class, short_cut) = classes_of(plan, frontend);
-                (number(class), number(short_cut))
+                (number(&class), short_cut.as_ref().map(number))
             },
             sink,
         );
@@ -404,7 +428,7 @@ fn class_map(is_short_cut: bool) -> SetName {
 fn uses(plan: &PortPlan) -> impl Iterator<Item = (Class, bool)> + '_ {
     plan.frontends.iter().flat_map(|frontend| {
         let (class, short_cut) = classes_of(plan, frontend);
-        class.map(|class| (class, false)).into_iter().chain(short_cut.map(|class| (class, true)))
+        std::iter::once((class, false)).chain(short_cut.map(|class| (class, true)))
     })
 }
 
@@ -421,5 +445,20 @@ impl ClassUse {
     fn number_in(self, map: SetName) -> Option<u32> {
         let used = if map == SetName::Classes { self.frontends } else { self.short_cuts };
         (used > 0).then_some(self.number)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{MIN_SIZE, size_for};
+
+    #[test]
+    fn sizes_fill_their_buckets_and_leave_room() {
+        for (count, size) in [(0, MIN_SIZE), (614, MIN_SIZE), (615, 1_536), (100_000, 196_608), (1_000_000, 1_572_864)]
+        {
+            assert_eq!(size_for(count), size, "{count}");
+        }
+        assert!((1..2_000_000).step_by(997).all(|count| size_for(count) >= count + count / 4));
+        assert_eq!(size_for(u32::MAX), u32::MAX);
     }
 }

@@ -8,15 +8,11 @@ use weir_model::Family;
 /// Name of Weir's table in both families.
 pub const TABLE: &str = "weir";
 
-/// Netfilter hook of a base chain.
+/// Netfilter hook of a base chain. Weir's are of type nat: they see the first packet of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Hook {
     /// Packets that come in, before routing.
     Prerouting,
-    /// Packets for this node.
-    Input,
-    /// Packets passing through.
-    Forward,
     /// Packets this node sends.
     Output,
     /// Packets about to leave.
@@ -29,8 +25,6 @@ impl Hook {
     pub fn number(self) -> u32 {
         match self {
             Self::Prerouting => 0,
-            Self::Input => 1,
-            Self::Forward => 2,
             Self::Output => 3,
             Self::Postrouting => 4,
         }
@@ -41,39 +35,15 @@ impl Hook {
     pub fn name(self) -> &'static str {
         match self {
             Self::Prerouting => "prerouting",
-            Self::Input => "input",
-            Self::Forward => "forward",
             Self::Output => "output",
             Self::Postrouting => "postrouting",
         }
     }
 }
 
-/// Type of a base chain.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum ChainType {
-    /// Sees every packet.
-    Filter,
-    /// Sees the first packet of a connection.
-    Nat,
-}
-
-impl ChainType {
-    /// Its name in nft syntax and netlink.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Filter => "filter",
-            Self::Nat => "nat",
-        }
-    }
-}
-
-/// Where a base chain hangs. Its policy is always accept.
+/// Where a base chain of type nat hangs. Its policy is always accept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct BaseChain {
-    /// Filter or nat.
-    pub kind: ChainType,
     /// The hook.
     pub hook: Hook,
     /// Lower runs earlier.
@@ -160,10 +130,6 @@ pub enum SetName {
     /// Frontend and client → endpoint number. Written by the kernel on the packet path, with a timeout; Weir
     /// declares it and never touches an element.
     Affinity,
-    /// Frontends without any endpoint.
-    Rejected,
-    /// Frontends with endpoints, but none on this node, where only those would do.
-    Dropped,
     /// Endpoints on this node reaching themselves through a Service.
     Hairpin,
     /// Addresses of load balancers and external IPs.
@@ -176,7 +142,7 @@ pub enum SetName {
 
 impl SetName {
     /// The whole stock, in the order it is printed and declared in.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 14] = [
         Self::ClusterIps,
         Self::NodeportAddresses,
         Self::Frontends,
@@ -187,8 +153,6 @@ impl SetName {
         Self::AffinitySlots,
         Self::AffinityEndpoints,
         Self::Affinity,
-        Self::Rejected,
-        Self::Dropped,
         Self::Hairpin,
         Self::ExternalIps,
         Self::Guarded,
@@ -209,8 +173,6 @@ impl SetName {
             Self::AffinitySlots => "affinity-slots",
             Self::AffinityEndpoints => "affinity-endpoints",
             Self::Affinity => "affinity",
-            Self::Rejected => "rejected",
-            Self::Dropped => "dropped",
             Self::Hairpin => "hairpin",
             Self::ExternalIps => "external-ips",
             Self::Guarded => "guarded",
@@ -230,9 +192,7 @@ impl SetName {
         use FieldKind::{Address, ClassId, Network, Port, Protocol, Slot};
         match self {
             Self::ClusterIps | Self::NodeportAddresses | Self::ExternalIps => &[Address],
-            Self::Frontends | Self::ShortCuts | Self::Rejected | Self::Dropped | Self::Guarded => {
-                &[Address, Protocol, Port]
-            }
+            Self::Frontends | Self::ShortCuts | Self::Guarded => &[Address, Protocol, Port],
             Self::Classes | Self::ShortCutClasses => &[ClassId],
             Self::Slots | Self::AffinitySlots => &[Address, Protocol, Port, Slot],
             Self::AffinityEndpoints => &[Address, Protocol, Port, ClassId],
@@ -248,8 +208,6 @@ impl SetName {
         match self {
             Self::ClusterIps
             | Self::NodeportAddresses
-            | Self::Rejected
-            | Self::Dropped
             | Self::Hairpin
             | Self::ExternalIps
             | Self::Guarded

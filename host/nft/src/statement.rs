@@ -71,8 +71,6 @@ pub type Key = Vec<Field>;
 /// One step of a rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Statement {
-    /// `ct state new`.
-    CtStateNew,
     /// `ct status dnat`.
     CtStatusDnat,
     /// `ip saddr [!=] NET`.

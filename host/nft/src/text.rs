@@ -213,8 +213,8 @@ struct BaseText<'a>(&'a BaseChain);
 
 impl fmt::Display for BaseText<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let BaseChain { kind, hook, priority } = *self.0;
-        write!(f, "type {} hook {} priority ", kind.name(), hook.name())?;
+        let BaseChain { hook, priority } = *self.0;
+        write!(f, "type nat hook {} priority ", hook.name())?;
         write_priority(f, hook, priority)?;
         f.write_str("; policy accept;")
     }

@@ -134,8 +134,9 @@ pub fn addresses(service: &Service, port: &ServicePort, family: Family) -> Vec<(
         return found;
     }
     found.push((FrontendAddress::Ip(*cluster_ip), port.port, FrontendKind::ClusterIp));
+    // An address that is both is a balancer's: source ranges guard it (kube-proxy asks nothing else, either).
     let groups =
-        [(&service.external_ips, FrontendKind::ExternalIp), (&service.load_balancer_ips, FrontendKind::LoadBalancer)];
+        [(&service.load_balancer_ips, FrontendKind::LoadBalancer), (&service.external_ips, FrontendKind::ExternalIp)];
     for (ips, kind) in groups {
         for ip in ips.iter().filter(|ip| Family::of(**ip) == family) {
             if !found.iter().any(|(address, _, _)| *address == FrontendAddress::Ip(*ip)) {

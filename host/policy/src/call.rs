@@ -75,6 +75,14 @@ impl<'a> Instance<'a> {
         }
     }
 
+    /// Ends it. What is left holds memory and nothing else; `None` where nothing is left that could be let go on
+    /// another thread: what WASI needs ends with the call.
+    pub(crate) fn end(self) -> Option<Store<HostState>> {
+        let Self { mut store, .. } = self;
+        store.data_mut().forget();
+        store.data().wasi.is_none().then_some(store)
+    }
+
     /// Binds the roles it claims to play: the last place where types can turn out to be wrong.
     pub(crate) fn try_roles(mut self) -> Result<(), LoadError> {
         let trial = |why: wasmtime::Error| LoadError::Trial(format!("{why:#}"));

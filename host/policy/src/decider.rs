@@ -34,6 +34,7 @@ use crate::compiled::Role;
 use crate::limits::FailureReason;
 use crate::quarantine::{Quarantine, Resting};
 use crate::record::{CallOutcome, Record, Recorder};
+use crate::spent::Spent;
 use crate::subject::{Fingerprint, Subject, Subjects};
 
 /// Most endpoints in one call, a port counting as one more: keeps what a policy must hold at once independent of the
@@ -55,6 +56,8 @@ pub struct Decider {
     max_removed_percent: u8,
     /// Who gets records of calls.
     recorder: Option<Arc<dyn Recorder>>,
+    /// What [`Decider::tidy`] lets go.
+    spent: Spent,
 }
 
 impl fmt::Debug for Decider {
@@ -72,13 +75,14 @@ struct Progress {
     budget: Budget,
     /// Who wants to know of the calls.
     recorder: Option<Arc<dyn Recorder>>,
+    spent: Spent,
 }
 
 impl Progress {
     /// Nothing is asked yet.
     fn new(now: Instant, recorder: Option<Arc<dyn Recorder>>) -> Self {
         let (decisions, quarantine, budget) = (Decisions::default(), Quarantine::default(), Budget::default());
-        Self { now, decisions, quarantine, budget, recorder }
+        Self { now, decisions, quarantine, budget, recorder, spent: Spent::default() }
     }
 
     fn set(&mut self, port: PortKey, decision: Arc<Decision>) {
@@ -130,6 +134,7 @@ impl Decider {
             quarantine: Quarantine::default(),
             max_removed_percent: budget::DEFAULT_PERCENT,
             recorder: None,
+            spent: Spent::default(),
         }
     }
 
@@ -194,6 +199,11 @@ impl Decider {
     /// without a call, unless a policy asked for what changes by itself; ports that are gone are forgotten.
     pub fn decide(&mut self, store: &Store, services: &[ServiceId]) -> Decisions {
         self.decide_at(Instant::now(), store, services)
+    }
+
+    /// Gives back the memory the calls of the last [`Decider::decide`] used: for when nobody waits.
+    pub fn tidy(&mut self) {
+        self.spent.clear();
     }
 
     /// [`Decider::decide`] as of another time: a later one makes endpoints older.
@@ -277,6 +287,7 @@ impl Decider {
         self.keep_to_budget(store, &mut progress);
         progress.decisions.rests.extend(progress.quarantine.settle(present.now));
         self.quarantine = progress.quarantine;
+        self.spent = progress.spent;
         progress.decisions
     }
 

@@ -48,6 +48,12 @@ impl HostState {
         self.log = LogBudget::default();
     }
 
+    /// Lets go of what the calls were about.
+    pub(crate) fn forget(&mut self) {
+        self.subjects = Arc::new(Subjects::none());
+        self.eligible = None;
+    }
+
     fn subject(&self, id: u32) -> Option<&Subject> {
         let at = if self.eligible.is_some() { id / 2 } else { id };
         self.subjects.list.get(at as usize)

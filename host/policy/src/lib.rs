@@ -26,6 +26,7 @@ mod log_budget;
 mod quarantine;
 mod record;
 mod slots;
+mod spent;
 mod subject;
 mod wasi;
 

@@ -13,7 +13,7 @@ use nix::sys::socket::{
 };
 use nix::sys::time::{TimeVal, TimeValLike};
 
-use crate::Host;
+use crate::{Host, sctp};
 
 /// How a call is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +24,8 @@ pub enum Transport {
     Http,
     /// One datagram and its answer.
     Udp,
+    /// The first packet of an SCTP association and its answer, to a [`Listen::Sctp`](crate::Listen::Sctp) server.
+    Sctp,
 }
 
 /// One call: where to, from where, how, and how long to wait.
@@ -114,6 +116,12 @@ impl Call {
         Self { transport: Transport::Udp, ..Self::tcp(target) }
     }
 
+    /// The same by SCTP.
+    #[must_use]
+    pub fn sctp(target: SocketAddr) -> Self {
+        Self { transport: Transport::Sctp, ..Self::tcp(target) }
+    }
+
     /// The same call from `source`; port 0 lets the kernel choose.
     #[must_use]
     pub fn from(self, source: IpAddr, port: u16) -> Self {
@@ -150,6 +158,7 @@ impl Call {
                 let length = socket.recv(&mut buffer)?;
                 String::from_utf8_lossy(&buffer[..length]).into_owned()
             }
+            Transport::Sctp => sctp::ask(self)?,
         };
         parse(&answer).ok_or(Failure::NoAnswer(answer))
     }

@@ -27,6 +27,7 @@ mod host;
 mod layout;
 mod node;
 mod probe;
+mod sctp;
 mod server;
 
 pub use call::{Answer, Call, Failure, Tally, Transport};

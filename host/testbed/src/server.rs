@@ -14,9 +14,10 @@ use anyhow::{Context, Result};
 use nix::sys::socket::{Shutdown, shutdown};
 
 use crate::Host;
+use crate::sctp::Sockets;
 
-/// How long a UDP server may take to notice that it should end.
-const UDP_STOP_DELAY: Duration = Duration::from_millis(20);
+/// How long a server without a listening socket may take to notice that it should end.
+const STOP_DELAY: Duration = Duration::from_millis(20);
 /// How long an HTTP connection may stay silent before the server closes it.
 const HTTP_IDLE: Duration = Duration::from_secs(60);
 
@@ -37,6 +38,8 @@ pub enum Listen {
     },
     /// UDP: each datagram is answered with the line, a space, and the datagram's own content.
     Udp(u16),
+    /// SCTP: the first packet of each association is answered, with the line in it. No further packet is.
+    Sctp(u16),
 }
 
 /// A running server; dropping it closes its port, after which the host refuses connections to it.
@@ -60,9 +63,14 @@ impl Server {
         let (listener, thread) = match listen {
             Listen::Udp(port) => {
                 let socket = host.run(|| UdpSocket::bind(any(port))).with_context(context)?;
-                socket.set_read_timeout(Some(UDP_STOP_DELAY)).with_context(context)?;
+                socket.set_read_timeout(Some(STOP_DELAY)).with_context(context)?;
                 let stop = Arc::clone(&stop);
                 (None, thread::spawn(move || answer_datagrams(&socket, &name, &stop)))
+            }
+            Listen::Sctp(port) => {
+                let sockets = host.run(|| Sockets::open(STOP_DELAY)).with_context(context)?;
+                let stop = Arc::clone(&stop);
+                (None, thread::spawn(move || sockets.answer(port, &stop, |peer| line(&name, peer))))
             }
             Listen::Http(port) | Listen::Greeting(port) | Listen::Slow { port, .. } => {
                 let listener = host.run(|| TcpListener::bind(any(port))).with_context(context)?;

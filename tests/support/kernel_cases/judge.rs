@@ -71,6 +71,13 @@ impl Fate {
     }
 }
 
+/// What was seen, and which sources arrived with their packets.
+fn told(seen: &Seen, fates: &[Fate]) -> String {
+    let sources: BTreeSet<IpAddr> = fates.iter().filter_map(Fate::source).map(|source| source.ip()).collect();
+    let sources: Vec<String> = sources.iter().map(ToString::to_string).collect();
+    if sources.is_empty() { seen.to_string() } else { format!("{seen}; source {}", sources.join(", ")) }
+}
+
 /// A case and what it expects.
 pub(super) struct Judge<'a> {
     pub(super) fixture: &'a Fixture,
@@ -79,15 +86,15 @@ pub(super) struct Judge<'a> {
 }
 
 impl Judge<'_> {
-    /// What was seen of the packets, when that is what was expected; else a text that tells both. `leaders` are the
-    /// packets this case's followed, one by one.
-    pub(super) fn judge(&self, fates: &[Fate], leaders: Option<&[Fate]>) -> Result<Seen, String> {
+    /// What was seen of the packets, in words, when that is what was expected; else a text that tells both. `leaders`
+    /// are the packets this case's followed, one by one.
+    pub(super) fn judge(&self, fates: &[Fate], leaders: Option<&[Fate]>) -> Result<String, String> {
         let seen = self.seen(fates);
         let pairs = fates.iter().zip(leaders.unwrap_or_default());
         let strays: BTreeSet<_> =
             pairs.map(|(fate, leader)| (fate.ending(), leader.ending())).filter(|(one, other)| one != other).collect();
         if self.expectation.is_met_by(&seen) && strays.is_empty() {
-            return Ok(seen);
+            return Ok(told(&seen, fates));
         }
         let Some(Probe { protocol, source, destination, .. }) = fates.first().map(|fate| fate.probe) else {
             return Err("  no packet was sent\n".to_owned());
@@ -95,7 +102,7 @@ impl Judge<'_> {
         let sender = if self.case.from_node(self.fixture) { ", sent by the node" } else { "" };
         let count = fates.len();
         let mut text = format!("  packet    {protocol} {source} -> {destination}{sender}, {count} times\n");
-        text += &format!("  expected  {}\n  seen      {seen}\n", self.expectation);
+        text += &format!("  expected  {}\n  seen      {}\n", self.expectation, told(&seen, fates));
         for (one, other) in strays {
             text += &format!("  not the same: {one} follows {other}\n");
         }

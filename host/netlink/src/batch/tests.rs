@@ -138,7 +138,7 @@ fn elements_of_another_shape_are_refused() {
 
 #[test]
 fn a_rule_of_too_many_expressions_is_refused() {
-    let rule = Rule { statements: vec![Statement::CtStateNew; 50], comment: String::new() };
+    let rule = Rule { statements: vec![Statement::CtStatusDnat; 50], comment: String::new() };
     let (_, text) = why(encode(vec![Op::AddRule(Family::V4, "services".to_owned(), rule)]));
     assert!(text.contains("150 expressions"), "{text}");
 }

@@ -10,7 +10,7 @@ use weir_nft::{Op, Rule, Transaction};
 
 use super::*;
 use crate::batch::Batch;
-use crate::bytecode::CT_STATE_NEW;
+use crate::bytecode::CT_STATUS_DNAT;
 use crate::parse;
 use crate::wire::{Attribute, Attributes, Messages};
 
@@ -69,7 +69,6 @@ fn key(family: Family) -> impl Strategy<Value = Key> {
 fn statement(family: Family) -> impl Strategy<Value = Statement> {
     let name = || "[a-z][a-z0-9-]{0,40}";
     prop_oneof![
-        Just(Statement::CtStateNew),
         Just(Statement::CtStatusDnat),
         (net(family), any::<bool>()).prop_map(|(net, negate)| Statement::Saddr { net, negate }),
         (net(family), any::<bool>()).prop_map(|(net, negate)| Statement::Daddr { net, negate }),
@@ -131,10 +130,10 @@ proptest! {
 }
 
 #[test]
-fn an_established_connection_is_not_taken_for_a_new_one() {
-    let mut code = assemble_statement(&Statement::CtStateNew, Family::V4).unwrap();
-    let Some(Expr::Bitwise { mask, .. }) = code.get_mut(1) else { panic!("the second instruction masks the state") };
-    assert_eq!(mask.as_slice(), CT_STATE_NEW.to_ne_bytes());
+fn another_status_is_not_taken_for_a_translation() {
+    let mut code = assemble_statement(&Statement::CtStatusDnat, Family::V4).unwrap();
+    let Some(Expr::Bitwise { mask, .. }) = code.get_mut(1) else { panic!("the second instruction masks the status") };
+    assert_eq!(mask.as_slice(), CT_STATUS_DNAT.to_ne_bytes());
     *mask = 2_u32.to_ne_bytes().to_vec();
     assert_eq!(disassemble(&code, Family::V4), Err(0));
 }

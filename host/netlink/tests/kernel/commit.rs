@@ -6,8 +6,8 @@ use std::time::Instant;
 use weir_model::Family;
 use weir_netlink::{Kernel, Options};
 use weir_nft::{
-    BaseChain, Chain, ChainType, CommitError, Content, Dataplane, DumpError, Elements, Field, Hook, Op, Receipt, Rule,
-    Ruleset, Set, SetName, Statement, Table, Transaction,
+    BaseChain, Chain, CommitError, Content, Dataplane, DumpError, Elements, Field, Hook, Op, Receipt, Rule, Ruleset,
+    Set, SetName, Statement, Table, Transaction,
 };
 
 use crate::Test;
@@ -257,7 +257,7 @@ fn a_set_beyond_its_size_is_refused() {
 fn a_loop_of_chains_is_refused() {
     let mut kernel = kernel();
     let goto = |chain: &str| vec![Rule { statements: vec![Statement::Goto(chain.to_owned())], comment: String::new() }];
-    let base = BaseChain { kind: ChainType::Filter, hook: Hook::Input, priority: 0 };
+    let base = BaseChain { hook: Hook::Prerouting, priority: 0 };
     let chains = BTreeMap::from([
         ("base".to_owned(), Chain { base: Some(base), rules: goto("a") }),
         ("a".to_owned(), Chain { base: None, rules: goto("b") }),
@@ -303,10 +303,10 @@ fn a_rule_of_somebody_else_is_named() {
 
 fn a_set_of_somebody_else_is_named() {
     nft(&["add", "table", "ip6", "weir"]);
-    nft(&["add", "set", "ip6", "weir", "rejected", "{ type ipv6_addr; }"]);
+    nft(&["add", "set", "ip6", "weir", "guarded", "{ type ipv6_addr; }"]);
     match kernel().dump().unwrap_err() {
         DumpError::Foreign { what } => {
-            assert!(what.starts_with("set rejected,") && what.ends_with("of table ip6 weir"), "{what}");
+            assert!(what.starts_with("set guarded,") && what.ends_with("of table ip6 weir"), "{what}");
         }
         other => panic!("{other}"),
     }
@@ -319,7 +319,7 @@ fn generations_count_commits() {
     assert_eq!(kernel.generation().unwrap(), before + 1);
     let key = [frontend(), vec![Field::Priority]].concat();
     let wrong = Rule {
-        statements: vec![Statement::InSet { key, set: SetName::Rejected, negate: false }],
+        statements: vec![Statement::InSet { key, set: SetName::Guarded, negate: false }],
         comment: String::new(),
     };
     commit(&mut kernel, vec![Op::AddRule(Family::V6, "missing".to_owned(), wrong)]).unwrap_err();

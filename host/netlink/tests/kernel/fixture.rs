@@ -5,8 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use weir_model::{Family, Protocol};
 use weir_nft::{
-    BaseChain, Chain, ChainType, Content, DataKind, ElementKey, Elements, Field, Hook, Op, Rule, Ruleset, Set, SetName,
-    Statement, Table, Transaction,
+    BaseChain, Chain, Content, DataKind, ElementKey, Elements, Field, Hook, Op, Rule, Ruleset, Set, SetName, Statement,
+    Table, Transaction,
 };
 
 /// The host with that number in a network of `family`.
@@ -74,8 +74,8 @@ pub(crate) fn frontend() -> Vec<Field> {
 
 fn chains(family: Family) -> BTreeMap<String, Chain> {
     let mut chains = BTreeMap::new();
-    let mut chain = |name: &str, base: Option<(ChainType, Hook, i32)>, rules: Vec<Vec<Statement>>| {
-        let base = base.map(|(kind, hook, priority)| BaseChain { kind, hook, priority });
+    let mut chain = |name: &str, base: Option<(Hook, i32)>, rules: Vec<Vec<Statement>>| {
+        let base = base.map(|(hook, priority)| BaseChain { hook, priority });
         let rules = rules.into_iter().map(|statements| Rule { statements, comment: String::new() }).collect();
         chains.insert(name.to_owned(), Chain { base, rules });
     };
@@ -90,8 +90,8 @@ fn chains(family: Family) -> BTreeMap<String, Chain> {
         let negate = index % 2 == 1;
         filter.push(vec![Statement::Saddr { net, negate }, Statement::Daddr { net, negate: !negate }, Statement::Drop]);
     }
-    filter.push(vec![Statement::CtStateNew, in_set(SetName::Rejected, frontend()), Statement::Reject]);
-    filter.push(vec![Statement::CtStateNew, in_set(SetName::Dropped, any_frontend()), Statement::Drop]);
+    filter.push(vec![in_set(SetName::Guarded, frontend()), Statement::Reject]);
+    filter.push(vec![in_set(SetName::Guarded, any_frontend()), Statement::Drop]);
     let allowed = Statement::InSet { key: client.clone(), set: SetName::SourceRanges, negate: true };
     filter.push(vec![in_set(SetName::Guarded, frontend()), allowed, Statement::Drop]);
     let external = in_set(SetName::ExternalIps, vec![Field::Daddr]);
@@ -105,14 +105,14 @@ fn chains(family: Family) -> BTreeMap<String, Chain> {
     for (name, prefix, negate) in [("cni0", false, false), ("cni0", false, true), ("veth", true, false)] {
         filter.push(vec![Statement::InInterface { name: name.to_owned(), prefix, negate }, Statement::Drop]);
     }
-    chain("filter-input", Some((ChainType::Filter, Hook::Input, -110)), filter.clone());
-    chain("filter-forward", Some((ChainType::Filter, Hook::Forward, 0)), filter);
+    chain("early", Some((Hook::Prerouting, -110)), filter.clone());
+    chain("late", Some((Hook::Output, 0)), filter);
     for (name, hook) in [("nat-prerouting", Hook::Prerouting), ("nat-output", Hook::Output)] {
-        chain(name, Some((ChainType::Nat, hook, -100)), vec![vec![Statement::Jump("services".to_owned())]]);
+        chain(name, Some((hook, -100)), vec![vec![Statement::Jump("services".to_owned())]]);
     }
     chain(
         "nat-postrouting",
-        Some((ChainType::Nat, Hook::Postrouting, 100)),
+        Some((Hook::Postrouting, 100)),
         vec![
             vec![Statement::MarkHas(0x4000), Statement::MarkFlip(0x4000), Statement::Masquerade],
             vec![Statement::CtStatusDnat, in_set(SetName::Hairpin, hairpin), Statement::Masquerade],

@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 
 use weir_model::Family;
+use weir_plan::NodeFacts;
 
 use super::ClassUse;
+use crate::base::guards;
 use crate::class::Class;
-use crate::{ElementKey, Elements, Op, SetName, Transaction};
+use crate::{Chain, ElementKey, Elements, Op, SetName, Transaction};
 
 /// The difference in both families.
 #[derive(Debug, Default)]
@@ -21,6 +23,8 @@ pub(super) struct FamilyWork {
     elements: BTreeMap<(SetName, ElementKey), (Option<ElementKey>, Option<ElementKey>)>,
     /// Classes that were touched, with their use before.
     classes: BTreeMap<Class, ClassUse>,
+    /// Whether the guards of source ranges come (`true`) or go.
+    guards: Option<bool>,
 }
 
 impl FamilyWork {
@@ -42,12 +46,18 @@ impl FamilyWork {
         self.elements.entry((set, key)).or_insert((before, None)).1 = after;
     }
 
-    fn ops(self, family: Family, mark: u32, now: impl Fn(&Class) -> ClassUse, ops: &mut Vec<Op>) {
+    fn ops(self, family: Family, node: &NodeFacts, now: impl Fn(&Class) -> ClassUse, ops: &mut Vec<Op>) {
         // Rules come before elements: bound the other way round, the kernel walks every element once a rule.
         for (class, before) in &self.classes {
             if now(class).is_used() && !before.is_used() {
                 ops.push(Op::AddChain(family, class.chain(), None));
-                ops.extend(class.rules(mark).into_iter().map(|rule| Op::AddRule(family, class.chain(), rule)));
+                ops.extend(class.rules(node, family).into_iter().map(|rule| Op::AddRule(family, class.chain(), rule)));
+            }
+        }
+        if self.guards == Some(true) {
+            for (name, Chain { base, rules }) in guards() {
+                ops.push(Op::AddChain(family, name.to_owned(), base));
+                ops.extend(rules.into_iter().map(|rule| Op::AddRule(family, name.to_owned(), rule)));
             }
         }
         let mut removed: BTreeMap<SetName, Elements> = BTreeMap::new();
@@ -84,6 +94,12 @@ impl FamilyWork {
                 ops.push(Op::AddVerdicts(family, map, come));
             }
         }
+        if self.guards == Some(false) {
+            for (name, _) in guards() {
+                ops.push(Op::FlushChain(family, name.to_owned()));
+                ops.push(Op::DelChain(family, name.to_owned()));
+            }
+        }
         for (class, before) in &self.classes {
             if before.is_used() && !now(class).is_used() {
                 ops.push(Op::FlushChain(family, class.chain()));
@@ -94,11 +110,22 @@ impl FamilyWork {
 }
 
 impl Work {
+    /// Notes whether there was something to guard by source ranges in `family`, and whether there is now.
+    pub(super) fn guards(&mut self, family: Family, before: bool, now: bool) {
+        if before != now {
+            self.families.entry(family).or_default().guards = Some(now);
+        }
+    }
+
     /// The operations, in the order the kernel must see them. `now` gives the present use of a class.
-    pub(super) fn into_transaction(self, mark: u32, now: impl Fn(Family, &Class) -> Option<ClassUse>) -> Transaction {
+    pub(super) fn into_transaction(
+        self,
+        node: &NodeFacts,
+        now: impl Fn(Family, &Class) -> Option<ClassUse>,
+    ) -> Transaction {
         let mut ops = Vec::new();
         for (family, work) in self.families {
-            work.ops(family, mark, |class| now(family, class).unwrap_or_default(), &mut ops);
+            work.ops(family, node, |class| now(family, class).unwrap_or_default(), &mut ops);
         }
         Transaction { ops }
     }

@@ -4,7 +4,7 @@
 use weir_model::Family;
 
 use super::*;
-use crate::{BaseChain, Chain, ChainType, Content, Elements, Field, Hook, Rule, Set, SetName, Statement, Table};
+use crate::{BaseChain, Chain, Content, Elements, Field, Hook, Rule, Set, SetName, Statement, Table};
 
 fn addr(text: &str) -> SocketAddr {
     text.parse().unwrap()
@@ -57,10 +57,10 @@ impl Builder {
         self
     }
 
-    fn base<const N: usize>(self, kind: ChainType, hook: Hook, priority: i32, rules: [Vec<Statement>; N]) -> Self {
-        let name = format!("{}-{}", kind.name(), hook.name());
+    fn base<const N: usize>(self, hook: Hook, priority: i32, rules: [Vec<Statement>; N]) -> Self {
+        let name = format!("{}-at-{priority}", hook.name());
         let mut this = self.chain(&name, rules);
-        this.0.chains.get_mut(&name).unwrap().base = Some(BaseChain { kind, hook, priority });
+        this.0.chains.get_mut(&name).unwrap().base = Some(BaseChain { hook, priority });
         this
     }
 
@@ -106,7 +106,7 @@ fn verdicts(ruleset: &Ruleset, packet: &Packet) -> Vec<(Verdict, u64, u64)> {
 #[test]
 fn every_slot_is_tried_and_shares_add_up() {
     let ruleset = three_slots()
-        .base(ChainType::Nat, Hook::Prerouting, -100, [vec![jump("services")]])
+        .base(Hook::Prerouting, -100, [vec![jump("services")]])
         .chain("services", [vec![dnat(random(3))]])
         .ruleset();
     let outcomes = simulate(&ruleset, &packet("10.2.0.1:4000", "10.0.0.1:80"), &env()).unwrap();
@@ -116,7 +116,7 @@ fn every_slot_is_tried_and_shares_add_up() {
     assert_eq!(
         outcomes[0].trace,
         [
-            "nat-prerouting: jump services",
+            "prerouting-at--100: jump services",
             "services: dnat ip to ip daddr . meta l4proto . th dport . numgen random mod 3 map @slots"
         ]
     );
@@ -125,12 +125,7 @@ fn every_slot_is_tried_and_shares_add_up() {
 #[test]
 fn a_missing_slot_falls_through() {
     let ruleset = three_slots()
-        .base(
-            ChainType::Nat,
-            Hook::Prerouting,
-            -100,
-            [vec![dnat(random(4))], vec![dnat(Field::Counter { modulus: 2, offset: 1 })]],
-        )
+        .base(Hook::Prerouting, -100, [vec![dnat(random(4))], vec![dnat(Field::Counter { modulus: 2, offset: 1 })]])
         .ruleset();
     let seen = verdicts(&ruleset, &packet("10.2.0.1:4000", "10.0.0.1:80"));
     // One time in four nothing is found, and the second rule draws anew.
@@ -141,7 +136,7 @@ fn a_missing_slot_falls_through() {
 fn goto_does_not_come_back_and_jump_does() {
     let calls = |call: Statement| {
         Builder::default()
-            .base(ChainType::Filter, Hook::Forward, 0, [vec![jump("middle")], vec![Statement::Reject]])
+            .base(Hook::Prerouting, 0, [vec![jump("middle")], vec![Statement::Reject]])
             .chain("middle", [vec![call], vec![Statement::Drop]])
             .chain("leaf", [vec![Statement::MarkSet(1)]])
             .ruleset()
@@ -154,7 +149,7 @@ fn goto_does_not_come_back_and_jump_does() {
 #[test]
 fn a_jump_to_nothing_leaves_no_trace() {
     let ruleset = Builder::default()
-        .base(ChainType::Filter, Hook::Forward, 0, [vec![jump("outer")]])
+        .base(Hook::Prerouting, 0, [vec![jump("outer")]])
         .chain("outer", [vec![jump("inner")]])
         .chain("inner", [vec![Statement::MarkHas(1), Statement::Drop]])
         .ruleset();
@@ -163,44 +158,39 @@ fn a_jump_to_nothing_leaves_no_trace() {
 }
 
 #[test]
-fn routing_follows_the_new_destination() {
-    let drops_in = |hook: Hook| {
-        three_slots()
-            .base(ChainType::Nat, Hook::Prerouting, -100, [vec![dnat(random(1))]])
-            .base(ChainType::Filter, hook, 0, [vec![Statement::Drop]])
-            .ruleset()
-    };
-    let service = packet("10.2.0.1:4000", "10.0.0.1:80");
-    assert_eq!(verdicts(&drops_in(Hook::Forward), &service), [(Verdict::Drop, 1, 1)]);
-    assert_eq!(verdicts(&drops_in(Hook::Input), &service), [(to("10.1.0.1:8080"), 1, 1)]);
-    let node = packet("10.2.0.1:4000", "192.168.0.2:22");
-    assert_eq!(verdicts(&drops_in(Hook::Input), &node), [(Verdict::Drop, 1, 1)]);
-    assert_eq!(verdicts(&drops_in(Hook::Forward), &node), [(PASSED, 1, 1)]);
+fn packets_meet_the_hooks_of_their_way() {
+    let drops_in = |hook: Hook| Builder::default().base(hook, 0, [vec![Statement::Drop]]).ruleset();
+    let here = packet("10.2.0.1:4000", "192.168.0.2:80");
+    let through = packet("10.2.0.1:4000", "10.0.0.1:80");
+    let away = Packet { entry: Entry::Node, ..packet("192.168.0.2:4000", "10.0.0.1:80") };
+    // Over the loopback device it comes back to prerouting, but conntrack knows it by then.
+    let home = Packet { entry: Entry::Node, ..packet("192.168.0.2:4000", "192.168.0.2:80") };
+    for (hook, met) in [
+        (Hook::Prerouting, [true, true, false, false]),
+        (Hook::Output, [false, false, true, true]),
+        (Hook::Postrouting, [false, true, true, true]),
+    ] {
+        let dropped = [&here, &through, &away, &home].map(|one| verdicts(&drops_in(hook), one)[0].0 == Verdict::Drop);
+        assert_eq!(dropped, met, "{hook:?}");
+    }
 }
 
 #[test]
-fn packets_of_the_node_meet_output_and_come_back_over_loopback() {
-    let drops_in = |hook: Hook| Builder::default().base(ChainType::Filter, hook, 0, [vec![Statement::Drop]]).ruleset();
-    let nat_drops = |hook: Hook| Builder::default().base(ChainType::Nat, hook, 0, [vec![Statement::Drop]]).ruleset();
-    let away = Packet { entry: Entry::Node, ..packet("192.168.0.2:4000", "10.0.0.1:80") };
-    let home = Packet { entry: Entry::Node, ..packet("192.168.0.2:4000", "192.168.0.2:80") };
-    for (hook, drops_away, drops_home) in [
-        (Hook::Output, true, true),
-        (Hook::Postrouting, true, true),
-        (Hook::Prerouting, false, true),
-        (Hook::Input, false, true),
-        (Hook::Forward, false, false),
-    ] {
-        assert_eq!(verdicts(&drops_in(hook), &away)[0].0 == Verdict::Drop, drops_away, "{hook:?}");
-        assert_eq!(verdicts(&drops_in(hook), &home)[0].0 == Verdict::Drop, drops_home, "{hook:?}");
-    }
-    assert_eq!(verdicts(&nat_drops(Hook::Prerouting), &home), [(PASSED, 1, 1)]);
+fn routing_follows_the_new_destination() {
+    let slots = [(key_of("10.0.0.1:80").number(0), target_of("192.168.0.2:8080"))];
+    let ruleset = Builder::default()
+        .elements(SetName::Slots, &slots)
+        .base(Hook::Prerouting, -100, [vec![dnat(random(1))]])
+        .base(Hook::Postrouting, 0, [vec![Statement::Drop]])
+        .ruleset();
+    // To this node itself: it is not sent on.
+    assert_eq!(verdicts(&ruleset, &packet("10.2.0.1:4000", "10.0.0.1:80")), [(to("192.168.0.2:8080"), 1, 1)]);
 }
 
 /// As seen on the kernel: masquerading would come too late for the first, there is no route for it.
 #[test]
 fn loopback_addresses_do_not_leave_the_node() {
-    let ruleset = three_slots().base(ChainType::Nat, Hook::Output, -100, [vec![dnat(random(1))]]).ruleset();
+    let ruleset = three_slots().base(Hook::Output, -100, [vec![dnat(random(1))]]).ruleset();
     let from = |source: &str, destination: &str| {
         verdicts(&ruleset, &Packet { entry: Entry::Node, ..packet(source, destination) })[0].0
     };
@@ -211,16 +201,12 @@ fn loopback_addresses_do_not_leave_the_node() {
 }
 
 #[test]
-fn base_chains_run_by_priority() {
+fn base_chains_run_by_priority_until_one_translates() {
     let ruleset = |priority| {
+        let to_service = Statement::Daddr { net: "10.0.0.1/32".parse().unwrap(), negate: false };
         three_slots()
-            .base(ChainType::Nat, Hook::Prerouting, -100, [vec![dnat(random(1))]])
-            .base(
-                ChainType::Filter,
-                Hook::Prerouting,
-                priority,
-                [vec![Statement::Daddr { net: "10.0.0.1/32".parse().unwrap(), negate: false }, Statement::Drop]],
-            )
+            .base(Hook::Prerouting, -100, [vec![dnat(random(1))]])
+            .base(Hook::Prerouting, priority, [vec![to_service, Statement::Drop], vec![Statement::Reject]])
             .ruleset()
     };
     let packet = packet("10.2.0.1:4000", "10.0.0.1:80");
@@ -234,9 +220,8 @@ fn hairpin_and_mark_masquerade() {
     let connection = vec![Field::Saddr, Field::Daddr, Field::Protocol, Field::Dport];
     let ruleset = three_slots()
         .elements(SetName::Hairpin, &[(pod.protocol(Protocol::Tcp).port(8080), ElementKey::new())])
-        .base(ChainType::Nat, Hook::Prerouting, -100, [vec![dnat(random(2))]])
+        .base(Hook::Prerouting, -100, [vec![dnat(random(2))]])
         .base(
-            ChainType::Nat,
             Hook::Postrouting,
             100,
             [
@@ -263,7 +248,6 @@ fn classes_go_through_the_priority() {
     let mut builder = three_slots()
         .elements(SetName::Frontends, &[(key_of("10.0.0.1:80"), ElementKey::new().number(7))])
         .base(
-            ChainType::Nat,
             Hook::Prerouting,
             -100,
             [vec![
@@ -299,7 +283,6 @@ fn affinity_is_kept_chosen_and_recorded() {
             ],
         )
         .base(
-            ChainType::Nat,
             Hook::Prerouting,
             -100,
             [
@@ -339,7 +322,7 @@ fn affinity_is_kept_chosen_and_recorded() {
 #[test]
 fn exact_hashes_leave_one_outcome() {
     let hash = Field::HashSource { modulus: 3, seed: 1, offset: 0 };
-    let ruleset = three_slots().base(ChainType::Nat, Hook::Prerouting, -100, [vec![dnat(hash)]]).ruleset();
+    let ruleset = three_slots().base(Hook::Prerouting, -100, [vec![dnat(hash)]]).ruleset();
     let exact = Env { exact_hashes: true, ..env() };
     let mut met = BTreeSet::new();
     for client in 1..=40 {
@@ -356,8 +339,7 @@ fn exact_hashes_leave_one_outcome() {
 
 #[test]
 fn nonsense_is_an_error() {
-    let forward =
-        |statement: Statement| Builder::default().base(ChainType::Filter, Hook::Forward, 0, [vec![statement]]);
+    let forward = |statement: Statement| Builder::default().base(Hook::Prerouting, 0, [vec![statement]]);
     let packet = packet("10.2.0.1:4000", "10.0.0.1:80");
     let fails = |builder: Builder| simulate(&builder.ruleset(), &packet, &env()).unwrap_err();
     assert!(matches!(fails(forward(jump("nowhere"))), Error::NoChain { .. }));

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use weir_model::{Family, Protocol};
 
 use super::{Draws, Entry, Env, Error, Packet, Remembered, Verdict, jhash};
-use crate::{ChainType, Content, ElementKey, Field, Hook, Rule, SetName, Statement, Table};
+use crate::{Content, ElementKey, Field, Hook, Rule, SetName, Statement, Table};
 
 /// The kernel's limit (`NFT_JUMP_STACK_SIZE`).
 const MAX_DEPTH: usize = 16;
@@ -82,28 +82,21 @@ impl<'a, 'd> Walk<'a, 'd> {
 
     /// The packet's whole way.
     pub(super) fn run(mut self) -> Result<Ending<'a>, Error> {
-        const BOTH: &[ChainType] = &[ChainType::Filter, ChainType::Nat];
-        const FILTER: &[ChainType] = &[ChainType::Filter];
         let first = match self.packet.entry {
             Entry::Network => Hook::Prerouting,
             Entry::Node => Hook::Output,
         };
-        let mut end = self.hook(first, BOTH)?;
-        if self.cannot_leave() && matches!(end, ChainEnd::Through | ChainEnd::Accept) {
+        let mut end = self.hook(first)?;
+        let goes_on = |end| matches!(end, ChainEnd::Through | ChainEnd::Accept);
+        if goes_on(end) && self.cannot_leave() {
             end = ChainEnd::Drop;
         }
-        // Routing comes after the first hook: what counts is the translated destination.
-        let rest: &[(Hook, &[ChainType])] = match (self.packet.entry, self.is_local(self.destination.ip())) {
-            (Entry::Network, true) => &[(Hook::Input, BOTH)],
-            (Entry::Network, false) => &[(Hook::Forward, BOTH), (Hook::Postrouting, BOTH)],
-            (Entry::Node, false) => &[(Hook::Postrouting, BOTH)],
-            // Over the loopback device; conntrack has seen it, so no nat chain sees it again.
-            (Entry::Node, true) => &[(Hook::Postrouting, BOTH), (Hook::Prerouting, FILTER), (Hook::Input, FILTER)],
-        };
-        for (hook, kinds) in rest {
-            if matches!(end, ChainEnd::Through | ChainEnd::Accept) {
-                end = self.hook(*hook, kinds)?;
-            }
+        // Routing comes after the first hook, so what counts is the translated destination. What the node sends to
+        // itself leaves over the loopback device; when it comes back, conntrack knows it, and no chain of type nat sees
+        // it again.
+        let leaves = self.packet.entry == Entry::Node || !self.is_local(self.destination.ip());
+        if goes_on(end) && leaves {
+            end = self.hook(Hook::Postrouting)?;
         }
         let verdict = match end {
             ChainEnd::Reject => Verdict::Reject,
@@ -125,26 +118,16 @@ impl<'a, 'd> Walk<'a, 'd> {
             && !self.is_local(self.destination.ip())
     }
 
-    /// The base chains of one hook, by priority.
-    fn hook(&mut self, hook: Hook, kinds: &[ChainType]) -> Result<ChainEnd, Error> {
-        let mut chains: Vec<(i32, ChainType, &'a str)> = self
-            .table
-            .chains
-            .iter()
-            .filter_map(|(name, chain)| chain.base.filter(|base| base.hook == hook).map(|base| (base, name)))
-            .filter(|(base, _)| kinds.contains(&base.kind))
-            .map(|(base, name)| (base.priority, base.kind, name.as_str()))
-            .collect();
+    /// The base chains of one hook, by priority. The first that translates ends them all: they are of type nat.
+    fn hook(&mut self, hook: Hook) -> Result<ChainEnd, Error> {
+        let bases = self.table.chains.iter().filter_map(|(name, chain)| Some((chain.base?, name.as_str())));
+        let mut chains: Vec<(i32, &'a str)> =
+            bases.filter(|(base, _)| base.hook == hook).map(|(base, name)| (base.priority, name)).collect();
         chains.sort_unstable();
-        let mut nat_done = false;
-        for (_, kind, name) in chains {
-            if kind == ChainType::Nat && nat_done {
-                continue;
-            }
-            match self.chain(name, name, 0)? {
-                ChainEnd::Through => {}
-                ChainEnd::Accept => nat_done |= kind == ChainType::Nat,
-                end => return Ok(end),
+        for (_, name) in chains {
+            let end = self.chain(name, name, 0)?;
+            if end != ChainEnd::Through {
+                return Ok(end);
             }
         }
         Ok(ChainEnd::Through)
@@ -192,7 +175,6 @@ impl<'a, 'd> Walk<'a, 'd> {
 
     fn statement(&mut self, chain: &str, statement: &'a Statement) -> Result<RuleEnd<'a>, Error> {
         let matched = match statement {
-            Statement::CtStateNew => true,
             // Conntrack sets the bit when the translation changes something.
             Statement::CtStatusDnat => self.translated.is_some_and(|to| to != self.packet.destination),
             Statement::Saddr { net, negate } => net.contains(&self.packet.source.ip()) != *negate,

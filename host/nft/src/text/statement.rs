@@ -17,7 +17,6 @@ impl fmt::Display for StatementText<'_> {
         let affinity = SetName::Affinity.name();
         let key = |key| KeyText(key, family);
         match statement {
-            Statement::CtStateNew => f.write_str("ct state new"),
             Statement::CtStatusDnat => f.write_str("ct status dnat"),
             Statement::Saddr { net, negate } => write!(f, "{ip} saddr {}{}", unequal(*negate), NetText(net)),
             Statement::Daddr { net, negate } => write!(f, "{ip} daddr {}{}", unequal(*negate), NetText(net)),

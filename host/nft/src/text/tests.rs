@@ -12,8 +12,8 @@ use weir_model::Protocol;
 use weir_plan::{LocalPods, NodeFacts, NodePortAddresses};
 
 use super::*;
-use crate::class::{Class, Role, Spread};
-use crate::{Chain, ChainType, ElementKey, Field};
+use crate::class::{Class, End, Role, Spread};
+use crate::{Chain, ElementKey, Field};
 
 /// Runs `script` with sh in a network namespace of its own, `input` on its standard input. `None`, with the
 /// reason printed, where the machine cannot do that.
@@ -94,7 +94,7 @@ fn content(set: SetName, family: Family) -> Content {
             Content::Verdicts([1, 2, 3, 4, 5, 6, 0x0008_0003, 0x4000_1a2b].map(|n| (n, "random-3".to_owned())).into())
         }
         SetName::Affinity => Content::Dynamic,
-        SetName::Rejected | SetName::Guarded => flat(set, family, &all(&|_| none)),
+        SetName::Guarded => flat(set, family, &all(&|_| none)),
         SetName::ExternalIps => flat(set, family, &[(none.address(address(5)), none)]),
         SetName::SourceRanges => {
             let networks = if family == Family::V4 {
@@ -105,7 +105,6 @@ fn content(set: SetName, family: Family) -> Content {
             let keys = frontends.iter().zip(networks).map(|(key, net)| (key.network(net.parse().unwrap()), none));
             flat(set, family, &keys.collect::<Vec<_>>())
         }
-        SetName::Dropped => flat(set, family, &[]),
         SetName::Hairpin => {
             let pod = none.address(address(1)).address(address(1));
             flat(set, family, &[(pod.protocol(Protocol::Tcp).port(80), none)])
@@ -130,7 +129,7 @@ fn every_rule(family: Family) -> Vec<Rule> {
     let interface = |name: &str, prefix, negate| Statement::InInterface { name: name.to_owned(), prefix, negate };
     let (modulus, seed) = (3, 0x7765_6972);
     let mut rules = rules_of([
-        vec![Statement::CtStateNew, Statement::Jump("random-3".to_owned())],
+        vec![Statement::CtStatusDnat, Statement::Jump("random-3".to_owned())],
         vec![Statement::Saddr { net: net("10.0.0.0/8", "fd00:10::/64"), negate: true }, Statement::MarkSet(1 << 14)],
         vec![Statement::Saddr { net: net("10.1.2.3/32", "fd00::1/128"), negate: false }, Statement::Drop],
         vec![
@@ -221,15 +220,15 @@ fn every_table(family: Family) -> Table {
     chains.insert("random-3".to_owned(), Chain { base: None, rules: rules_of([vec![random]]) });
     chains.insert("round-robin-2-0badcafe-default/web.http".to_owned(), Chain::default());
     chains.insert("every".to_owned(), Chain { base: None, rules: every_rule(family) });
-    let hooks = [Hook::Prerouting, Hook::Input, Hook::Forward, Hook::Output, Hook::Postrouting];
+    let hooks = [Hook::Prerouting, Hook::Output, Hook::Postrouting];
     for hook in hooks {
-        for priority in [-300, -289, -111, -110, -100, -90, -10, 0, 5, 11, 50, 90, 100, 111] {
-            let base = Some(BaseChain { kind: ChainType::Filter, hook, priority });
-            chains.insert(format!("filter-{}-{}", hook.name(), priority + 1000), Chain { base, rules: Vec::new() });
+        for priority in [-199, -150, -111, -110, -100, -90, -10, 0, 5, 11, 50, 90, 100, 111] {
+            let base = Some(BaseChain { hook, priority });
+            chains.insert(format!("empty-{}-{}", hook.name(), priority + 1000), Chain { base, rules: Vec::new() });
         }
     }
     for (hook, priority) in [(Hook::Prerouting, -100), (Hook::Output, -100), (Hook::Postrouting, 100)] {
-        let base = Some(BaseChain { kind: ChainType::Nat, hook, priority });
+        let base = Some(BaseChain { hook, priority });
         let rules = rules_of([vec![Statement::Jump("random-3".to_owned())]]);
         let rules = if hook == Hook::Postrouting { Vec::new() } else { rules };
         chains.insert(format!("nat-{}", hook.name()), Chain { base, rules });
@@ -271,8 +270,12 @@ fn every_class(family: Family) -> Table {
         ..NodeFacts::default()
     };
     let mut table = crate::base_ruleset(&node).tables.remove(&family).unwrap();
+    let mut add = |class: Class| {
+        let rules = class.rules(&node, family);
+        table.chains.insert(class.chain(), Chain { base: None, rules });
+    };
     for node_port in [false, true] {
-        for role in [Role::Plain, Role::Masquerade, Role::ShortCut] {
+        for role in [Role::Plain, Role::ClusterIp, Role::Masquerade, Role::ShortCut] {
             for (index, affinity_seconds) in
                 [(Random, 0), (RoundRobin, 0), (SourceHash, 0), (FlowHash, 0), (Random, 60)]
             {
@@ -281,11 +284,11 @@ fn every_class(family: Family) -> Table {
                     continue;
                 }
                 let counter = (index == RoundRobin).then(|| Arc::from("default/web:http/tcp"));
-                let spread = Some(Spread { index, size: 3, local: role == Role::ShortCut, affinity_seconds, counter });
-                let class = Class { node_port, role, spread };
-                let rules = class.rules(node.masquerade_mark());
-                table.chains.insert(class.chain(), Chain { base: None, rules });
+                let spread = Spread { index, size: 3, local: role == Role::ShortCut, affinity_seconds, counter };
+                add(Class { node_port, role, end: End::Spread(spread) });
             }
+            add(Class { node_port, role, end: End::Drop });
+            add(Class { node_port, role, end: End::Reject });
         }
     }
     table

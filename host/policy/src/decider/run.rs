@@ -62,7 +62,7 @@ pub(super) fn run<'p, A: Send>(
     progress: &mut Progress,
 ) -> Vec<Result<A, Miss>> {
     let now = progress.now;
-    let Progress { decisions, quarantine, .. } = progress;
+    let Progress { decisions, quarantine, spent, .. } = progress;
     let stats = decisions.stats.entry(policy.name.clone()).or_default();
     let mut once = |range: Range<usize>, quarantine: &mut Quarantine| {
         let began = Instant::now();
@@ -74,6 +74,7 @@ pub(super) fn run<'p, A: Send>(
             stats.fuel += instance.cost.fuel;
             stats.time += instance.cost.time;
             stats.memory = stats.memory.max(instance.cost.memory);
+            spent.take(instance.end());
             answer
         });
         let answer = answer.and_then(|answer| answer);
