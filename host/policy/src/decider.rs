@@ -232,7 +232,9 @@ impl Decider {
         std::mem::swap(&mut progress.quarantine, &mut self.quarantine);
         progress.decisions.ports.reserve(services.len());
         self.memory.reserve(services.len());
-        let mut batch = Subjects::new(store);
+        // Subjects are large: a vector that grows copies all it holds each time.
+        let room = services.len().min(BATCH / 10);
+        let mut batch = Subjects::new(store, room);
         let mut size = 0;
         let mut deciders: Option<Deciders> = None;
         for id in services {
@@ -274,7 +276,7 @@ impl Decider {
                 }
                 let more = 1 + port.endpoints.len();
                 if size > 0 && size + more > BATCH {
-                    self.answer(std::mem::replace(&mut batch, Subjects::new(store)), &mut progress);
+                    self.answer(std::mem::replace(&mut batch, Subjects::new(store, room)), &mut progress);
                     size = 0;
                 }
                 size += more;

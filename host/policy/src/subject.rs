@@ -133,11 +133,11 @@ pub(crate) struct Subjects {
 }
 
 impl Subjects {
-    /// None yet.
-    pub(crate) fn new(store: &Store) -> Self {
+    /// None yet, with room for some.
+    pub(crate) fn new(store: &Store, room: usize) -> Self {
         let (names, node) = (store.names().clone(), store.node().clone());
         let zone = names.find(&node.zone).unwrap_or_default();
-        Self { list: Vec::new(), names, node, zone }
+        Self { list: Vec::with_capacity(room), names, node, zone }
     }
 
     /// None, of no cluster.
