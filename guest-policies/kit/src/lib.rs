@@ -207,8 +207,13 @@ impl<B: Balancer> about::Guest for Component<B> {
     }
 
     fn check(settings: String) -> Vec<about::Problem> {
-        let problem = |Problem { path, message }| about::Problem { path, message };
-        B::Settings::parse(&settings).err().into_iter().flatten().map(problem).collect()
+        let mut problems = Vec::new();
+        if let Err(found) = B::Settings::parse(&settings) {
+            for Problem { path, message } in found {
+                problems.push(about::Problem { path, message });
+            }
+        }
+        problems
     }
 }
 

@@ -12,9 +12,15 @@ wit_bindgen::generate!({ path: "../../wit", world: "traffic-only" });
 
 use exports::weir::policy::about::{self, Info, Inputs, Problem};
 use exports::weir::policy::traffic_policy::{Columns, Eligibility, Guest, PolicyError, Port, Route, Scope};
+use lol_alloc::{LeakingAllocator, LockedAllocator};
 use weir::policy::snapshot::View;
 use weir::policy::types::Conditions;
 use weir_schedulers::settings::Settings;
+
+/// An instance lives for one call and keeps nearly all it allocates until the end, so there is nothing to gain from an
+/// allocator that takes memory back; one that does is a third of such a component's code, compiled at each start.
+#[global_allocator]
+static MEMORY: LockedAllocator<LeakingAllocator> = LockedAllocator::new(LeakingAllocator::new());
 
 struct Kubernetes;
 
@@ -30,8 +36,14 @@ impl about::Guest for Kubernetes {
     }
 
     fn check(settings: String) -> Vec<Problem> {
-        let problems = <()>::parse(&settings).err().into_iter().flatten();
-        problems.map(|problem| Problem { path: problem.path, message: problem.message }).collect()
+        // Loops of few words stay small when compiled, and each start of a node compiles this.
+        let mut problems = Vec::new();
+        if let Err(found) = <()>::parse(&settings) {
+            for problem in found {
+                problems.push(Problem { path: problem.path, message: problem.message });
+            }
+        }
+        problems
     }
 }
 
@@ -47,7 +59,8 @@ fn eligibility(port: &Port, endpoints: &[Conditions]) -> Eligibility {
     let internal_local = port.internal == Scope::Local;
     let external_local = port.external == Scope::Local && port.has_external;
     let cluster = if !internal_local || port.has_external { cluster(endpoints, &all) } else { List::default() };
-    let local = if internal_local || external_local { pick(endpoints, Conditions::LOCAL, "") } else { List::default() };
+    let local =
+        if internal_local || external_local { pick(endpoints, &all, Conditions::LOCAL, "") } else { List::default() };
     let served = all.ready > 0 || all.stopping > 0;
     let no_local = if served { Route::Drop } else { Route::Reject };
     let route = |is_local: bool| match is_local {
@@ -93,6 +106,15 @@ struct Overview {
 
 impl Overview {
     fn of(endpoints: &[Conditions]) -> Self {
+        let (mut every, mut some) = (Conditions::all(), Conditions::empty());
+        for conditions in endpoints {
+            every &= *conditions;
+            some |= *conditions;
+        }
+        // Nearly always all are ready; then nobody need be told apart.
+        if every.contains(Conditions::READY) {
+            return Self { ready: endpoints.len(), stopping: 0, every, some };
+        }
         let mut all = Self { ready: 0, stopping: 0, every: Conditions::all(), some: Conditions::empty() };
         for conditions in endpoints {
             if is_ready(*conditions) {
@@ -104,6 +126,11 @@ impl Overview {
             }
         }
         all
+    }
+
+    /// Whether all of `count` endpoints are ready and have all flags of `wanted`.
+    fn is_all(&self, count: usize, wanted: Conditions) -> bool {
+        self.ready == count && self.every.contains(wanted)
     }
 
     fn agree_on(&self, any: Conditions, here: Conditions) -> bool {
@@ -121,17 +148,21 @@ struct List {
 /// The cluster-wide list: ready endpoints, close ones if all hints agree, else those that still serve.
 fn cluster(endpoints: &[Conditions], all: &Overview) -> List {
     if all.agree_on(Conditions::NODE_HINTS, Conditions::HINTS_THIS_NODE) {
-        pick(endpoints, Conditions::HINTS_THIS_NODE, "same node by hints")
+        pick(endpoints, all, Conditions::HINTS_THIS_NODE, "same node by hints")
     } else if all.agree_on(Conditions::ZONE_HINTS, Conditions::HINTS_THIS_ZONE) {
-        pick(endpoints, Conditions::HINTS_THIS_ZONE, "same zone by hints")
+        pick(endpoints, all, Conditions::HINTS_THIS_ZONE, "same zone by hints")
     } else {
-        pick(endpoints, Conditions::empty(), "")
+        pick(endpoints, all, Conditions::empty(), "")
     }
 }
 
 /// The ready endpoints that have all flags of `wanted`. If there are none: those that still serve. Being on this
 /// node narrows these down, too; hints never do.
-fn pick(endpoints: &[Conditions], wanted: Conditions, reason: &'static str) -> List {
+fn pick(endpoints: &[Conditions], all: &Overview, wanted: Conditions, reason: &'static str) -> List {
+    let count = endpoints.len() as u32;
+    if count > 0 && all.is_all(endpoints.len(), wanted) {
+        return List { members: (0..count).collect(), reason };
+    }
     let ready = positions(endpoints, |conditions| is_ready(conditions) && conditions.contains(wanted));
     if !ready.is_empty() {
         return List { members: ready, reason };

@@ -408,19 +408,19 @@ fn endpoints(entry: &Entry, family: Family, spec: &ServicePort) -> Vec<Endpoint>
             }));
         }
     }
-    let better_first = |endpoint: &Endpoint| {
-        let lacks = |flag| !endpoint.conditions.has(flag);
-        (
-            (endpoint.address, endpoint.port),
-            lacks(Conditions::LOCAL),
-            lacks(Conditions::READY),
-            lacks(Conditions::SERVING),
-            (endpoint.conditions, endpoint.weight),
-        )
-    };
-    let place = |endpoint: &Endpoint| (endpoint.address, endpoint.port);
     // A single slice is often in order already.
-    if !found.is_sorted_by(|one, next| place(one) < place(next)) {
+    if !in_order(&found) {
+        let place = |endpoint: &Endpoint| (endpoint.address, endpoint.port);
+        let better_first = |endpoint: &Endpoint| {
+            let lacks = |flag| !endpoint.conditions.has(flag);
+            (
+                place(endpoint),
+                lacks(Conditions::LOCAL),
+                lacks(Conditions::READY),
+                lacks(Conditions::SERVING),
+                (endpoint.conditions, endpoint.weight),
+            )
+        };
         // Stable: where all else is equal, the slice that comes first by name wins.
         found.sort_by_key(better_first);
         found.dedup_by_key(|endpoint| place(endpoint));
@@ -429,7 +429,16 @@ fn endpoints(entry: &Entry, family: Family, spec: &ServicePort) -> Vec<Endpoint>
     found
 }
 
-/// Up to so many endpoints, comparing each with each finds equal numbers faster than sorting does.
+/// Whether `endpoints` ascend by address and port, each its own place.
+fn in_order(endpoints: &[Endpoint]) -> bool {
+    endpoints.is_sorted_by(|one, next| match (one.address, next.address) {
+        // As numbers, which compare several times as fast as addresses of any family do.
+        (IpAddr::V4(a), IpAddr::V4(b)) => (u32::from(a), one.port) < (u32::from(b), next.port),
+        (a, b) => (a, one.port) < (b, next.port),
+    })
+}
+
+/// Up to so many endpoints, a table of bits nearly always tells that no two numbers are equal.
 const FEW: usize = 32;
 
 /// Gives every endpoint its number; see [`backend_id`].
@@ -437,10 +446,15 @@ fn number(endpoints: &mut [Endpoint]) {
     for endpoint in endpoints.iter_mut() {
         endpoint.id = backend_id(endpoint.address, endpoint.port);
     }
-    let distinct = if endpoints.len() <= FEW {
-        let is_new = |at: usize| endpoints[..at].iter().all(|earlier| earlier.id != endpoints[at].id);
-        (0..endpoints.len()).all(is_new)
-    } else {
+    // Numbers that differ in their last ten bits differ.
+    let mut seen = [0_u64; 16];
+    let is_new = |endpoint: &Endpoint| {
+        let (word, bit) = (endpoint.id as usize / 64 % 16, 1 << (endpoint.id % 64));
+        let new = seen[word] & bit == 0;
+        seen[word] |= bit;
+        new
+    };
+    let distinct = endpoints.len() <= FEW && endpoints.iter().all(is_new) || {
         let mut ids: Vec<u32> = endpoints.iter().map(|endpoint| endpoint.id).collect();
         ids.sort_unstable();
         ids.is_sorted_by(|one, next| one < next)

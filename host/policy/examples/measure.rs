@@ -1,4 +1,4 @@
-//! What deciding costs: `cargo run --release -p weir-policy --example measure [SERVICES [ENDPOINTS]]`.
+//! What deciding costs: `cargo run --release -p weir-policy --example measure [SERVICES [ENDPOINTS [BALANCER]]]`.
 //!
 //! Prints the best of several full decisions over Services with as many endpoints each (the best, because whatever
 //! else runs only adds to it): with nothing remembered, then with nothing changed, and what of it each policy took.
@@ -13,12 +13,13 @@ use weir_model::{
 };
 use weir_policy::{Catalog, Decider, Engine, Limits};
 
-const ROUNDS: usize = 15;
+const ROUNDS: usize = 40;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = env::args().skip(1);
     let mut number = |otherwise| arguments.next().map_or(Ok(otherwise), |argument| argument.parse::<u32>());
     let (services, endpoints) = (number(10_000)?, number(10)?);
+    let only = arguments.next();
     let start = Instant::now();
     let engine = Engine::new(Limits::default())?;
     Catalog::new(&engine, "kubernetes", "random")?;
@@ -29,7 +30,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         ("client-ip", None),
         ("weighted", None),
         ("weighted", Some(r#"{"by-node": {"node-1": 2}, "default": 1}"#)),
+        ("least-connections", None),
+        ("maglev", None),
     ] {
+        if only.as_deref().is_some_and(|only| only != balancer) {
+            continue;
+        }
         let store = cluster(services, endpoints, settings);
         let ids: Vec<ServiceId> = store.service_ids().collect();
         let total = u64::from(services) * u64::from(endpoints);
@@ -39,20 +45,20 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let mut of_policies = Vec::new();
         for _ in 0..ROUNDS {
             let mut decider = Decider::new(catalog.clone());
-            let start = Instant::now();
+            let (start, before) = (Instant::now(), faults());
             let decisions = decider.decide(&store, &ids);
             let time = start.elapsed();
             assert!(decisions.failures.is_empty(), "{:?}", decisions.failures.first());
-            of_policies.push((time, decisions.stats));
+            of_policies.push((time, decisions.stats, faults() - before));
         }
-        of_policies.sort_by_key(|(time, _)| *time);
-        let Some((decide, stats)) = of_policies.first() else { continue };
+        of_policies.sort_by_key(|(time, ..)| *time);
+        let Some((decide, stats, faults)) = of_policies.first() else { continue };
         let mut decider = Decider::new(catalog);
         decider.decide(&store, &ids);
         let again = best(|| drop(black_box(decider.decide(&store, &ids))));
         println!("{balancer} {}: {services} x {endpoints}", settings.unwrap_or(""));
         println!(
-            "  decide      {decide:>10.2?} {:>4} ns an endpoint (model's ports(): {} ns)",
+            "  decide      {decide:>10.2?} {:>4} ns an endpoint (model's ports(): {} ns), {faults} page faults",
             each(*decide),
             each(ports)
         );
@@ -68,6 +74,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
     }
     Ok(())
+}
+
+/// Page faults of this process so far that needed no disk: the tenth field of proc_pid_stat(5).
+fn faults() -> u64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let behind_name = stat.rsplit_once(") ").map_or("", |(_, behind)| behind);
+    behind_name.split(' ').nth(7).and_then(|field| field.parse().ok()).unwrap_or(0)
 }
 
 fn best(mut work: impl FnMut()) -> Duration {

@@ -68,6 +68,11 @@ impl Schedule {
         }
     }
 
+    /// Whether nobody waits for anything.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.due.is_empty()
+    }
+
     fn clear(&mut self, service: ServiceId) {
         if let Some(due) = self.due.remove(&service) {
             self.order.remove(&(due, service));

@@ -3,14 +3,14 @@
 mod built_in;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use tracing::error;
 use weir_model::{ServiceId, Store, ipvs};
 
 pub use self::built_in::BUILT_IN;
-use self::built_in::Entry;
 pub(crate) use self::built_in::is_built_in;
+use self::built_in::{Entry, role_of};
 use crate::about::Inputs;
 use crate::compiled::{Digest, LoadError, Policy, Role};
 use crate::engine::Engine;
@@ -85,8 +85,10 @@ pub struct Catalog {
     off: BTreeSet<String>,
     /// Names of the node's defaults: traffic policy, balancer.
     wanted: [String; 2],
-    default: Pair,
-    fallback: Pair,
+    /// The node's defaults, once somebody needed them: compiling takes longer than all the rest of a start.
+    default: Arc<OnceLock<Pair>>,
+    /// Who decides where others fail, once somebody needed them.
+    fallback: Arc<OnceLock<Pair>>,
 }
 
 impl Catalog {
@@ -98,36 +100,37 @@ impl Catalog {
         let catalog = Self::awaiting(engine, traffic, balancer)?;
         catalog.find(traffic, Role::TrafficPolicy)?;
         catalog.find(balancer, Role::Balancer)?;
+        catalog.compile_defaults()?;
         Ok(catalog)
     }
 
     /// The same, where the defaults may be policies that are still to come. Until then `kubernetes` and `random` are
-    /// the defaults.
+    /// the defaults. Nothing is compiled before it is needed, or [`Catalog::compile_defaults`] is called.
     ///
     /// # Errors
-    /// [`CatalogError::BuiltIn`] and, for a built-in policy that cannot do what it is meant for,
-    /// [`CatalogError::WrongRole`].
+    /// For a built-in policy that cannot do what it is meant for, [`CatalogError::WrongRole`].
     pub fn awaiting(engine: &Engine, traffic: &str, balancer: &str) -> Result<Self, CatalogError> {
         let policies = Entry::built_in();
         for (name, role) in [(traffic, Role::TrafficPolicy), (balancer, Role::Balancer)] {
-            if policies.contains_key(name) {
-                find(engine, &policies, name, role)?;
+            if policies.contains_key(name) && role_of(name) != role {
+                return Err(CatalogError::WrongRole { name: name.to_owned(), role });
             }
         }
-        let pair = |has_settings| {
-            Ok(Pair {
-                traffic: find(engine, &policies, FALLBACK_TRAFFIC, Role::TrafficPolicy)?,
-                balancer: find(engine, &policies, FALLBACK_BALANCER, Role::Balancer)?,
-                traffic_has_settings: has_settings,
-                balancer_has_settings: has_settings,
-            })
-        };
-        let (default, fallback) = (pair(true)?, pair(false)?);
         let wanted = [traffic.to_owned(), balancer.to_owned()];
-        let off = BTreeSet::new();
-        let mut catalog = Self { engine: engine.clone(), policies, off, wanted, default, fallback };
-        catalog.settle();
-        Ok(catalog)
+        let (default, fallback) = Default::default();
+        Ok(Self { engine: engine.clone(), policies, off: BTreeSet::new(), wanted, default, fallback })
+    }
+
+    /// Compiles whom the first decision needs. A clone compiles for the catalog it comes from, too, so a thread of its own
+    /// can do this while other things start; whoever decides meanwhile waits for it.
+    ///
+    /// # Errors
+    /// [`CatalogError::BuiltIn`].
+    pub fn compile_defaults(&self) -> Result<(), CatalogError> {
+        self.find(FALLBACK_TRAFFIC, Role::TrafficPolicy)?;
+        self.find(FALLBACK_BALANCER, Role::Balancer)?;
+        self.defaults();
+        Ok(())
     }
 
     /// Compiles a component under `name`, in place of any other of that name. Nothing changes if it is refused; a
@@ -170,12 +173,36 @@ impl Catalog {
         }
     }
 
-    /// Finds the node's defaults among the policies there are.
+    /// Has the node's defaults found anew among the policies there are.
     fn settle(&mut self) {
-        let [traffic, balancer] = &self.wanted;
-        let traffic = self.find(traffic, Role::TrafficPolicy).unwrap_or_else(|_| self.fallback.traffic.clone());
-        let balancer = self.find(balancer, Role::Balancer).unwrap_or_else(|_| self.fallback.balancer.clone());
-        (self.default.traffic, self.default.balancer) = (traffic, balancer);
+        self.default = Arc::default();
+    }
+
+    /// The node's defaults among the policies there are.
+    fn defaults(&self) -> &Pair {
+        self.default.get_or_init(|| {
+            let [traffic, balancer] = &self.wanted;
+            let fallbacks = self.fallbacks();
+            Pair {
+                traffic: self.find(traffic, Role::TrafficPolicy).unwrap_or_else(|_| fallbacks.traffic.clone()),
+                balancer: self.find(balancer, Role::Balancer).unwrap_or_else(|_| fallbacks.balancer.clone()),
+                traffic_has_settings: true,
+                balancer_has_settings: true,
+            }
+        })
+    }
+
+    /// Who decides where others fail.
+    fn fallbacks(&self) -> &Pair {
+        self.fallback.get_or_init(|| {
+            let built_in = |name, role| self.find(name, role).expect("the policies in the binary load");
+            Pair {
+                traffic: built_in(FALLBACK_TRAFFIC, Role::TrafficPolicy),
+                balancer: built_in(FALLBACK_BALANCER, Role::Balancer),
+                traffic_has_settings: false,
+                balancer_has_settings: false,
+            }
+        })
     }
 
     /// The Services a policy of that name decides, or would decide if it were there.
@@ -209,7 +236,7 @@ impl Catalog {
     /// default plays the other, without the settings: they are not meant for it.
     pub(crate) fn pair(&self, name: &str) -> Result<Pair, UnknownPolicy> {
         if name.is_empty() {
-            return Ok(self.default.clone());
+            return Ok(self.defaults().clone());
         }
         if self.off.contains(name) {
             return Ok(self.without_settings());
@@ -232,7 +259,7 @@ impl Catalog {
 
     /// The node's defaults where settings are meant for somebody else.
     pub(crate) fn without_settings(&self) -> Pair {
-        Pair { traffic_has_settings: false, balancer_has_settings: false, ..self.default.clone() }
+        Pair { traffic_has_settings: false, balancer_has_settings: false, ..self.defaults().clone() }
     }
 
     /// Whether that version of a policy decides where one of `pair` fails.
@@ -246,8 +273,8 @@ impl Catalog {
     pub(crate) fn fallback(&self, policy: &Policy, role: Role) -> &Arc<Policy> {
         let named = self.policy(&policy.fail_strategy).filter(|named| named.plays(role));
         named.unwrap_or(match role {
-            Role::TrafficPolicy => &self.fallback.traffic,
-            Role::Balancer => &self.fallback.balancer,
+            Role::TrafficPolicy => &self.fallbacks().traffic,
+            Role::Balancer => &self.fallbacks().balancer,
         })
     }
 }

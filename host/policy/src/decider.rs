@@ -3,24 +3,29 @@
 mod ask;
 mod budget;
 mod decisions;
+mod memory;
 mod reload;
 mod replay;
 mod run;
 mod stand_in;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use weir_model::{Decision, Loads, Names, NoLoads, ObjectKey, Origin, Port, PortKey, ServiceId, ServicePort, Store};
+use weir_model::{
+    Decision, Loads, NameId, Names, NoLoads, ObjectKey, Origin, Port, PortKey, ServiceId, ServicePort, Store,
+};
 
 use self::budget::{Budget, Overdrawn};
 pub use self::decisions::{Attempt, Decisions, Failure, Stats};
+use self::memory::{Memory, Remembered};
 pub use self::reload::Refused;
 pub use self::replay::ReplayError;
 use self::run::Miss;
 use self::stand_in::{again, assemble, last_good, last_resort};
+use crate::about::Inputs;
 use crate::again::{Ages, Present, Schedule};
 use crate::answer::Eligible;
 use crate::call::Problem;
@@ -39,7 +44,7 @@ const BATCH: usize = 10_000;
 /// Asks policies, and remembers their last good answers.
 pub struct Decider {
     catalog: Catalog,
-    remembered: HashMap<ServiceId, Vec<Remembered>>,
+    memory: Memory,
     /// Who knows the load of endpoints.
     loads: Arc<dyn Loads + Send + Sync>,
     /// Services whose policies ask for it.
@@ -55,25 +60,9 @@ pub struct Decider {
     spent: Spent,
 }
 
-/// What a port's policies last said, and of what.
-#[derive(Clone, Debug)]
-struct Remembered {
-    port: PortKey,
-    /// See [`Fingerprint`].
-    cluster: u64,
-    /// See [`Fingerprint`].
-    input: u64,
-    decision: Arc<Decision>,
-    /// Seconds until they want another look; 0 for never.
-    again: u32,
-}
-
 impl fmt::Debug for Decider {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Decider")
-            .field("catalog", &self.catalog)
-            .field("remembered", &self.remembered)
-            .finish_non_exhaustive()
+        f.debug_struct("Decider").field("catalog", &self.catalog).field("memory", &self.memory).finish_non_exhaustive()
     }
 }
 
@@ -137,7 +126,7 @@ impl Decider {
     pub fn new(catalog: Catalog) -> Self {
         Self {
             catalog,
-            remembered: HashMap::new(),
+            memory: Memory::default(),
             loads: Arc::new(NoLoads),
             load_users: BTreeSet::new(),
             ages: Ages::default(),
@@ -203,7 +192,7 @@ impl Decider {
     /// The last good decision for a port.
     #[must_use]
     pub fn decision(&self, port: &PortKey) -> Option<&Arc<Decision>> {
-        self.remembered(port).map(|remembered| &remembered.decision)
+        self.memory.of_port(port).map(|remembered| &remembered.decision)
     }
 
     /// Decides every port of `services`, as of now. Ports whose input and policies are as they were keep their answer
@@ -224,8 +213,11 @@ impl Decider {
         let mut present = Present { now, loads: &*loads, ages: &mut ages, last: None };
         let decisions = self.decide_in(&mut present, store, services);
         self.ages = ages;
+        if !self.memory.may_want_looks() && self.schedule.is_empty() && self.quarantine.is_empty() {
+            return decisions;
+        }
         for id in services {
-            let remembered = self.remembered.get(id).into_iter().flatten();
+            let remembered = self.memory.of_service(*id).iter();
             // A policy that rests gets no other look before its time.
             let remembered = remembered.filter(|remembered| !self.quarantine.holds(&remembered.port));
             let again = remembered.map(|remembered| remembered.again).filter(|seconds| *seconds > 0).min();
@@ -239,38 +231,42 @@ impl Decider {
         let mut progress = Progress::new(present.now, self.recorder.clone());
         std::mem::swap(&mut progress.quarantine, &mut self.quarantine);
         progress.decisions.ports.reserve(services.len());
-        let mut batch = Subjects::new(store);
+        self.memory.reserve(services.len());
+        // Subjects are large: a vector that grows copies all it holds each time.
+        let room = services.len().min(BATCH / 10);
+        let mut batch = Subjects::new(store, room);
         let mut size = 0;
+        let mut deciders: Option<Deciders> = None;
         for id in services {
             let ports = store.ports(*id);
-            self.forget_others(*id, &ports);
+            self.memory.keep(*id, &ports);
             present.ages.forget(*id, |key| ports.iter().any(|port| port.key == *key));
             self.load_users.remove(id);
             let Some(service) = store.service(*id) else {
                 progress.quarantine.forget(*id, |_, _| false);
                 continue;
             };
-            let named = store.names().get(service.policy);
-            let (pair, unknown) = match self.catalog.pair(named) {
-                Ok(pair) => (pair, None),
-                Err(unknown) => (self.catalog.without_settings(), Some(unknown.to_string())),
-            };
-            let inputs = pair.inputs();
+            // Neighbours often ask for the same.
+            if deciders.as_ref().is_none_or(|last| last.named != service.policy) {
+                deciders = Some(Deciders::of(&self.catalog, store, service.policy));
+            }
+            let Some(Deciders { pair, inputs, unknown, .. }) = &deciders else { continue };
             progress
                 .quarantine
-                .forget(*id, |key, version| self.asks(&pair, version) && ports.iter().any(|port| port.key == *key));
+                .forget(*id, |key, version| self.asks(pair, version) && ports.iter().any(|port| port.key == *key));
             if inputs.loads && !ports.is_empty() {
                 self.load_users.insert(*id);
             }
             for port in ports {
-                let print = Fingerprint::of(store, service, &pair, &port);
+                let print = Fingerprint::of(store, service, pair, &port);
                 let key = port.key;
                 // Whoever wants every call gets one even where the answer is known.
                 let anew = inputs.change_by_themselves() || progress.wants_all();
                 let same = |last: &&Remembered| last.input == print.input && !anew;
-                let known = self.remembered(&key).filter(same);
+                let known = self.memory.of_port(&key).filter(same);
                 let known = known.map(|last| last.decision.clone());
-                if let Some(message) = &unknown {
+                if let Some(message) = unknown {
+                    let named = store.names().get(service.policy);
                     let problem = Problem::new(FailureReason::UnknownPolicy, message.clone());
                     progress.fail(failure(&service.key, &port, store.names(), &Arc::from(named), problem));
                 }
@@ -280,7 +276,7 @@ impl Decider {
                 }
                 let more = 1 + port.endpoints.len();
                 if size > 0 && size + more > BATCH {
-                    self.answer(std::mem::replace(&mut batch, Subjects::new(store)), &mut progress);
+                    self.answer(std::mem::replace(&mut batch, Subjects::new(store, room)), &mut progress);
                     size = 0;
                 }
                 size += more;
@@ -306,7 +302,7 @@ impl Decider {
     /// Takes back what policies said that would take too much away, and has them rest.
     fn keep_to_budget(&mut self, store: &Store, progress: &mut Progress) {
         let budget = std::mem::take(&mut progress.budget);
-        let overdrawn = budget.overdrawn(self.max_removed_percent, &self.remembered.values().flatten());
+        let overdrawn = budget.overdrawn(self.max_removed_percent, &self.memory.all());
         for Overdrawn { policy, before, problem } in overdrawn {
             let now = progress.now;
             progress
@@ -333,29 +329,8 @@ impl Decider {
                     let kept = Decision { origin: Origin::LastGood, ..(*last.decision).clone() };
                     progress.decisions.ports[at].1 = Arc::new(kept);
                 }
-                self.remember(last);
+                self.memory.set(last);
             }
-        }
-    }
-
-    fn remembered(&self, port: &PortKey) -> Option<&Remembered> {
-        self.remembered.get(&port.service)?.iter().find(|remembered| remembered.port == *port)
-    }
-
-    fn remember(&mut self, new: Remembered) {
-        let of_service = self.remembered.entry(new.port.service).or_default();
-        match of_service.iter_mut().find(|remembered| remembered.port == new.port) {
-            Some(known) => *known = new,
-            None => of_service.push(new),
-        }
-    }
-
-    /// Forgets all ports of a Service but those.
-    fn forget_others(&mut self, id: ServiceId, ports: &[Port]) {
-        if ports.is_empty() {
-            self.remembered.remove(&id);
-        } else if let Some(of_service) = self.remembered.get_mut(&id) {
-            of_service.retain(|remembered| ports.iter().any(|port| port.key == remembered.port));
         }
     }
 
@@ -373,19 +348,20 @@ impl Decider {
             let subject = &subjects.list[at];
             let key = subject.port.key;
             if let (Some(eligible), Some(rings)) = (&eligible[at], rings) {
-                let Pair { traffic, balancer, .. } = &subject.pair;
+                let Pair { traffic, balancer, .. } = &*subject.pair;
                 let origin = Origin::Policy { traffic: traffic.name.clone(), balancer: balancer.name.clone() };
                 // Another look is of use only where something can have changed by itself.
                 let changes = subject.pair.inputs().change_by_themselves();
                 let again = if changes { again(eligible, &rings) } else { 0 };
                 let decision = Arc::new(assemble(subject, eligible, rings, origin));
-                if let Some(before) = self.remembered(&key) {
+                if let Some(before) = self.memory.of_port(&key) {
                     budget::note(progress, subject, before, eligible, &decision);
                 }
                 let (cluster, input) = (subject.cluster, subject.input);
-                self.remember(Remembered { port: key, cluster, input, decision: decision.clone(), again });
+                self.memory.set(Remembered { port: key, cluster, input, decision: decision.clone(), again });
                 progress.set(key, decision);
-            } else if let Some(decision) = self.remembered(&key).and_then(|last| last_good(&last.decision, subject)) {
+            } else if let Some(decision) = self.memory.of_port(&key).and_then(|last| last_good(&last.decision, subject))
+            {
                 progress.set(key, Arc::new(decision));
             } else {
                 helpless.push(at);
@@ -422,6 +398,25 @@ impl Decider {
             };
             progress.set(subject.port.key, Arc::new(decision));
         }
+    }
+}
+
+/// Who decides where Services ask for a policy of that name.
+struct Deciders {
+    named: NameId,
+    pair: Arc<Pair>,
+    inputs: Inputs,
+    /// Why the policy that is asked for is not among them.
+    unknown: Option<String>,
+}
+
+impl Deciders {
+    fn of(catalog: &Catalog, store: &Store, named: NameId) -> Self {
+        let (pair, unknown) = match catalog.pair(store.names().get(named)) {
+            Ok(pair) => (pair, None),
+            Err(unknown) => (catalog.without_settings(), Some(unknown.to_string())),
+        };
+        Self { named, inputs: pair.inputs(), pair: Arc::new(pair), unknown }
     }
 }
 

@@ -267,6 +267,11 @@ impl Quarantine {
         self.of_service(service).map(|((.., version), rest)| self.end(*version, rest)).min()
     }
 
+    /// Whether nobody is in it, and no policy wasted anything lately.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.ports.is_empty() && self.policies.is_empty()
+    }
+
     /// Whether any policy rests for that port.
     pub(crate) fn holds(&self, port: &PortKey) -> bool {
         !self.ports.is_empty() && self.ports.range((*port, 0, 0)..).next().is_some_and(|((held, ..), _)| held == port)

@@ -18,7 +18,7 @@ pub(crate) struct Subject {
     pub(crate) port: Port,
     pub(crate) service: Arc<ObjectKey>,
     /// The policies that are asked first.
-    pub(crate) pair: Pair,
+    pub(crate) pair: Arc<Pair>,
     pub(crate) traffic_settings: NameId,
     pub(crate) balancer_settings: NameId,
     pub(crate) internal: TrafficPolicy,
@@ -50,7 +50,7 @@ impl Subject {
     pub(crate) fn new(
         store: &Store,
         service: &Service,
-        pair: Pair,
+        pair: Arc<Pair>,
         port: Port,
         print: Fingerprint,
         present: &mut Present<'_>,
@@ -133,11 +133,11 @@ pub(crate) struct Subjects {
 }
 
 impl Subjects {
-    /// None yet.
-    pub(crate) fn new(store: &Store) -> Self {
+    /// None yet, with room for some.
+    pub(crate) fn new(store: &Store, room: usize) -> Self {
         let (names, node) = (store.names().clone(), store.node().clone());
         let zone = names.find(&node.zone).unwrap_or_default();
-        Self { list: Vec::new(), names, node, zone }
+        Self { list: Vec::with_capacity(room), names, node, zone }
     }
 
     /// None, of no cluster.

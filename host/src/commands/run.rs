@@ -9,7 +9,7 @@ use anyhow::Context;
 use origin::Origin;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 use weir_netlink::Kernel;
 use weir_policy::{Catalog, CodeCache};
 use weir_source::kubernetes::SourceHealth;
@@ -56,6 +56,7 @@ pub(crate) fn run(args: &RunArgs, config: Config) -> anyhow::Result<()> {
     let cache = code_cache(&config.policies);
     let engine = super::engine(&config, cache.as_ref())?;
     let catalog = Catalog::awaiting(&engine, &config.policies.traffic, &config.policies.balancer)?;
+    compile_defaults(catalog.clone())?;
     let mut pipeline = super::pipeline(&config, catalog, &node::addresses()?, kernel);
     let PolicyRecords { directory, most } = &config.policy_records;
     if !directory.is_empty() {
@@ -115,6 +116,17 @@ pub(crate) fn run(args: &RunArgs, config: Config) -> anyhow::Result<()> {
             .await;
         anyhow::Ok(())
     })
+}
+
+/// Compiles the node's default policies aside: it takes longer than the rest of the start, and the list of Services is
+/// on its way meanwhile.
+fn compile_defaults(catalog: Catalog) -> std::io::Result<()> {
+    let compile = move || {
+        if let Err(error) = catalog.compile_defaults() {
+            error!(%error, "the default policies do not compile");
+        }
+    };
+    std::thread::Builder::new().name("default-policies".to_owned()).spawn(compile).map(drop)
 }
 
 /// The directory for compiled policies, if there should be one. One that cannot be used is told, and done without.

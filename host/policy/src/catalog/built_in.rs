@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use weir_model::ipvs;
 
-use crate::compiled::{LoadError, Policy};
+use crate::compiled::{LoadError, Policy, Role};
 use crate::engine::Engine;
 
 macro_rules! built_in {
@@ -38,6 +38,11 @@ built_in![
 /// Whether a built-in policy has that name.
 pub(crate) fn is_built_in(name: &str) -> bool {
     BUILT_IN.iter().any(|(built_in, _)| *built_in == name) || ipvs::policy(name).is_some()
+}
+
+/// What the built-in policy of that name is asked, known before it is compiled.
+pub(super) fn role_of(name: &str) -> Role {
+    if name == "kubernetes" { Role::TrafficPolicy } else { Role::Balancer }
 }
 
 /// A policy of the binary, or one that came from outside. A clone shares what is compiled.
@@ -117,6 +122,8 @@ mod tests {
             // What IPVS calls persistence has two names here.
             let own = if *name == "sticky" { "client-ip" } else { name };
             assert_eq!((&*about.name, &*about.licence), (own, "Apache-2.0"));
+            let roles = [Role::TrafficPolicy, Role::Balancer];
+            assert!(roles.into_iter().all(|role| policy.plays(role) == (role == role_of(name))), "{name}");
             assert!(!about.version.is_empty() && about.summary.ends_with('.'), "{about:?}");
             assert_eq!(policy.check("").expect("it can be asked"), [], "{name} works without settings");
         }

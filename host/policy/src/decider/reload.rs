@@ -40,8 +40,7 @@ impl Decider {
         trial.loads = self.loads.clone();
         trial.max_removed_percent = self.max_removed_percent;
         // What it takes away is seen by what there is.
-        let known = users.iter().filter_map(|id| Some((*id, self.remembered.get(id)?.clone())));
-        trial.remembered = known.collect();
+        trial.memory = self.memory.copy(&users);
         trial.recorder = self.recorder.clone();
         let decisions = trial.decide(store, &users);
         let failures: Vec<_> = decisions.failures.iter().filter(|failure| failure.policy == name).collect();
@@ -68,9 +67,7 @@ impl Decider {
         }
         self.catalog = trial.catalog;
         // What the trial found out need not be asked again.
-        for (id, ports) in trial.remembered {
-            self.remembered.insert(id, ports);
-        }
+        self.memory.extend(trial.memory);
         Ok(users)
     }
 

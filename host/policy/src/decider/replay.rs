@@ -157,12 +157,12 @@ impl Record {
                 endpoints,
             },
             service: Arc::new(ObjectKey { namespace: self.namespace.clone(), name: self.service.clone() }),
-            pair: Pair {
+            pair: Arc::new(Pair {
                 traffic: policy.clone(),
                 balancer: policy.clone(),
                 traffic_has_settings: true,
                 balancer_has_settings: true,
-            },
+            }),
             traffic_settings: settings,
             balancer_settings: settings,
             internal: scope(self.internal_local),
@@ -187,8 +187,7 @@ impl Decider {
     pub fn records(&mut self, store: &Store, services: &[ServiceId]) -> Vec<Record> {
         let collector = Arc::new(Collector::default());
         let recorder = self.recorder.replace(collector.clone());
-        let remembered: Vec<_> =
-            services.iter().filter_map(|id| Some((*id, self.remembered.get(id)?.clone()))).collect();
+        let remembered = self.memory.copy(services);
         // Whoever rests is asked, too, and rests on.
         let quarantine = std::mem::take(&mut self.quarantine);
         let (loads, mut ages) = (self.loads.clone(), std::mem::take(&mut self.ages));
@@ -196,8 +195,8 @@ impl Decider {
         drop(self.decide_in(&mut present, store, services));
         self.ages = ages;
         self.quarantine = quarantine;
-        services.iter().for_each(|id| drop(self.remembered.remove(id)));
-        self.remembered.extend(remembered);
+        self.memory.forget(services);
+        self.memory.extend(remembered);
         self.recorder = recorder;
         collector.take()
     }

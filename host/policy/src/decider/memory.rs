@@ -1,0 +1,186 @@
+//! The last good answers, by Service.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::Arc;
+
+use weir_model::{Decision, Port, PortKey, ServiceId};
+
+/// What a port's policies last said, and of what.
+#[derive(Clone, Debug)]
+pub(super) struct Remembered {
+    pub(super) port: PortKey,
+    /// See [`crate::subject::Fingerprint`].
+    pub(super) cluster: u64,
+    /// See [`crate::subject::Fingerprint`].
+    pub(super) input: u64,
+    pub(super) decision: Arc<Decision>,
+    /// Seconds until they want another look; 0 for never.
+    pub(super) again: u32,
+}
+
+/// Every port's last good answer.
+#[derive(Debug, Default)]
+pub(super) struct Memory {
+    services: HashMap<ServiceId, Vec<Remembered>, BuildHasherDefault<ByNumber>>,
+    /// Whether any answer ever wanted another look: on most nodes none does, and nobody need search for them.
+    looked: bool,
+}
+
+impl Memory {
+    /// What is known of the ports of a Service.
+    pub(super) fn of_service(&self, id: ServiceId) -> &[Remembered] {
+        self.services.get(&id).map_or(&[], Vec::as_slice)
+    }
+
+    /// What is known of a port.
+    pub(super) fn of_port(&self, port: &PortKey) -> Option<&Remembered> {
+        self.of_service(port.service).iter().find(|known| known.port == *port)
+    }
+
+    /// What is known of every port, in no order.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Remembered> + Clone {
+        self.services.values().flatten()
+    }
+
+    /// Whether there can be an answer that wants another look.
+    pub(super) fn may_want_looks(&self) -> bool {
+        self.looked
+    }
+
+    /// Makes room for so many Services more.
+    pub(super) fn reserve(&mut self, services: usize) {
+        // A Service that is known needs none, and usually all are known, or none.
+        self.services.reserve(services.saturating_sub(self.services.len()));
+    }
+
+    /// Keeps an answer in the place of the one before.
+    pub(super) fn set(&mut self, new: Remembered) {
+        self.looked |= new.again > 0;
+        let of_service = self.services.entry(new.port.service).or_default();
+        match of_service.iter_mut().find(|known| known.port == new.port) {
+            Some(known) => *known = new,
+            None => {
+                // Most Services have one port, and a vector's usual first step is four.
+                of_service.reserve_exact(1);
+                of_service.push(new);
+            }
+        }
+    }
+
+    /// Forgets all ports of a Service but those.
+    pub(super) fn keep(&mut self, id: ServiceId, ports: &[Port]) {
+        if ports.is_empty() {
+            self.services.remove(&id);
+        } else if let Some(of_service) = self.services.get_mut(&id) {
+            of_service.retain(|known| ports.iter().any(|port| port.key == known.port));
+        }
+    }
+
+    /// Forgets those Services.
+    pub(super) fn forget(&mut self, services: &[ServiceId]) {
+        services.iter().for_each(|id| drop(self.services.remove(id)));
+    }
+
+    /// A copy of what is known of those Services.
+    pub(super) fn copy(&self, services: &[ServiceId]) -> Self {
+        let known = |id: &ServiceId| Some((*id, self.services.get(id)?.clone()));
+        Self { services: services.iter().filter_map(known).collect(), looked: self.looked }
+    }
+
+    /// Takes in all that `other` knows, in the place of what is known of the same Services.
+    pub(super) fn extend(&mut self, other: Self) {
+        self.looked |= other.looked;
+        self.services.extend(other.services);
+    }
+}
+
+/// A hash of numbers that this program gave out itself: nobody chooses them to collide.
+#[derive(Debug, Default)]
+struct ByNumber(u64);
+
+impl Hasher for ByNumber {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u32(u32::from(*byte)));
+    }
+
+    fn write_u32(&mut self, number: u32) {
+        // Fibonacci hashing: an odd factor is a permutation of the low bits, which choose the place, and carries all of
+        // them into the high ones, which tell neighbours apart.
+        self.0 = (self.0.rotate_left(5) ^ u64::from(number)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use weir_model::{Family, IndexFunction, NameId, Origin, Protocol, Ring, Route, ServicePort};
+
+    use super::*;
+
+    fn key(service: u32, name: u32) -> PortKey {
+        PortKey { service: ServiceId(service), name: NameId(name), protocol: Protocol::Tcp, family: Family::V4 }
+    }
+
+    fn port(key: PortKey) -> Port {
+        let spec = ServicePort { name: key.name, protocol: key.protocol, port: 80, node_port: 0 };
+        Port { key, spec, endpoints: Vec::new() }
+    }
+
+    fn remembered(port: PortKey, again: u32) -> Remembered {
+        let ring = Ring { index: IndexFunction::Random, slots: vec![0], affinity_seconds: 0 };
+        let decision = Decision {
+            backends: Vec::new(),
+            cluster: Some(ring),
+            local: None,
+            internal: Route::Cluster,
+            external: Route::Cluster,
+            short_cut: false,
+            reason: Arc::default(),
+            origin: Origin::LastResort,
+        };
+        Remembered { port, cluster: 0, input: 0, decision: Arc::new(decision), again }
+    }
+
+    #[test]
+    fn ports_that_are_gone_are_forgotten_and_others_kept() {
+        let mut memory = Memory::default();
+        for (service, name) in [(1, 1), (1, 2), (2, 1)] {
+            memory.set(remembered(key(service, name), 0));
+        }
+        memory.keep(ServiceId(1), &[port(key(1, 2))]);
+        let left: Vec<PortKey> = memory.of_service(ServiceId(1)).iter().map(|one| one.port).collect();
+        assert_eq!(left, [key(1, 2)]);
+        assert!(memory.of_port(&key(1, 1)).is_none() && memory.of_port(&key(2, 1)).is_some());
+        memory.keep(ServiceId(2), &[]);
+        assert_eq!(memory.all().count(), 1);
+    }
+
+    #[test]
+    fn whoever_wanted_another_look_is_found_wherever_the_answer_went() {
+        let mut memory = Memory::default();
+        memory.set(remembered(key(1, 1), 0));
+        assert!(!memory.may_want_looks());
+        let mut trial = memory.copy(&[ServiceId(1), ServiceId(7)]);
+        trial.set(remembered(key(1, 1), 5));
+        memory.extend(trial);
+        assert!(memory.may_want_looks());
+        assert_eq!(memory.of_port(&key(1, 1)).map(|known| known.again), Some(5));
+        memory.forget(&[ServiceId(1)]);
+        assert!(memory.of_service(ServiceId(1)).is_empty());
+    }
+
+    #[test]
+    fn numbers_in_a_row_have_places_of_their_own() {
+        let place = |number: u32| {
+            let mut hash = ByNumber::default();
+            hash.write_u32(number);
+            hash.finish() % 1024
+        };
+        let places: std::collections::BTreeSet<u64> = (5_000..6_024).map(place).collect();
+        assert_eq!(places.len(), 1024);
+    }
+}
