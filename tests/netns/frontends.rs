@@ -194,13 +194,33 @@ pub(crate) fn source_ranges_go_before_the_translations_of_others() {
         |client: u8| Call::tcp(target("192.0.2.5:80")).from(Layout::outside(client).v4.into(), 0).within(DROPPED);
     let seen = |client: u8| call(client).make_on(lab.outside()).map(|answer| answer.backend);
     assert_eq!(seen(2), Err(Failure::TimedOut));
-    let host_port = "table ip plugin {
-        chain prerouting {
-            type nat hook prerouting priority dstnat
-            ip daddr 192.0.2.5 tcp dport 80 dnat to 10.244.0.12:8080
-        }
-    }";
-    lab.node().kernel().command_with_input("nft", &["-f", "-"], host_port).unwrap();
+    load_host_port(&lab, "dstnat");
     assert_eq!(seen(2), Err(Failure::TimedOut));
     assert_eq!(seen(200).as_deref(), Ok("backend-2"), "the plugin's chain was made last, so it comes first");
+}
+
+/// A frontend without an endpoint here is refused only when nobody else translates it: host ports of a small load
+/// balancer's pods do, before Weir or after it.
+pub(crate) fn refusals_come_after_the_translations_of_others() {
+    for priority in ["dstnat", "dstnat + 10"] {
+        let mut lab = Lab::up(&[web().load_balancer(["192.0.2.5"]).external_local().on(&[Backend::new(3)])]).unwrap();
+        let call = || Call::tcp(target("192.0.2.5:80")).within(DROPPED);
+        let seen = |lab: &Lab| call().make_on(lab.outside()).map(|answer| answer.backend);
+        assert_eq!(seen(&lab), Err(Failure::TimedOut));
+        load_host_port(&lab, priority);
+        assert_eq!(seen(&lab).as_deref(), Ok("backend-2"), "{priority}");
+        lab.apply(&[web().load_balancer(["192.0.2.5"]).on(&[])]).unwrap();
+        assert_eq!(seen(&lab).as_deref(), Ok("backend-2"), "{priority}, without any endpoint");
+    }
+}
+
+/// A chain as of a network plugin's host ports: 192.0.2.5:80 is served by backend-2.
+fn load_host_port(lab: &Lab, priority: &str) {
+    let rules = format!(
+        "table ip plugin {{ chain prerouting {{
+            type nat hook prerouting priority {priority}
+            ip daddr 192.0.2.5 tcp dport 80 dnat to 10.244.0.12:8080
+        }}; }}"
+    );
+    lab.node().kernel().command_with_input("nft", &["-f", "-"], &rules).unwrap();
 }

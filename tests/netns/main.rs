@@ -48,6 +48,7 @@ fn main() {
             what_nobody_serves,
             node_ports_are_on_the_primary_address_only,
             source_ranges_go_before_the_translations_of_others,
+            refusals_come_after_the_translations_of_others,
         }
         spreading::{
             random_is_uniform,

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use weir_model::{Family, Protocol};
 use weir_plan::{NodeFacts, NodePortAddresses};
 
-use crate::class::{REJECTING, short_cut_chain};
+use crate::class::{Class, DROPPING, REJECTING, short_cut_chain};
 use crate::parts::{from_pods, frontend_key, in_set, rule, with};
 use crate::{
     BaseChain, Chain, Content, ElementKey, Elements, Field, Hook, Rule, Ruleset, Set, SetName, Statement, Table,
@@ -30,6 +30,10 @@ fn base_table(node: &NodeFacts, family: Family) -> Table {
     for set in SetName::ALL {
         let content = match set {
             SetName::Classes | SetName::ShortCutClasses => Content::Verdicts(BTreeMap::new()),
+            SetName::Refusals => {
+                let refusals = Class::refusals().map(|(class, chain)| (class.preferred_number(), chain.to_owned()));
+                Content::Verdicts(refusals.into())
+            }
             SetName::Affinity => Content::Dynamic,
             _ => Content::Flat(Elements::new(set, family)),
         };
@@ -59,20 +63,21 @@ fn chains(node: &NodeFacts, family: Family) -> BTreeMap<String, Chain> {
     // priorities are kube-proxy's: other rulesets count on them.
     let base = |hook, priority, rules| Chain { base: Some(BaseChain { hook, priority }), rules };
     // What nobody has sent anywhere at -100, where others translate as well, comes to the checks at 0.
-    let mut checks = vec![jump("cluster-ips-check")];
+    let mut checks = vec![jump("endpoints-check"), jump("cluster-ips-check")];
     if node.reject_unused_external_ports {
         checks.push(jump("external-ips-check"));
     }
-    for (hook, services, unused) in [
-        (Hook::Prerouting, "nat-prerouting", "nat-prerouting-unused"),
-        (Hook::Output, "nat-output", "nat-output-unused"),
+    for (hook, translating, checking) in [
+        (Hook::Prerouting, "nat-prerouting", "nat-prerouting-checks"),
+        (Hook::Output, "nat-output", "nat-output-checks"),
     ] {
-        add(services, base(hook, -100, vec![jump("services")]));
-        add(unused, base(hook, 0, checks.clone()));
+        add(translating, base(hook, -100, vec![jump("services")]));
+        add(checking, base(hook, 0, checks.clone()));
     }
     add("nat-postrouting", base(Hook::Postrouting, 100, vec![jump("masquerading")]));
 
-    add("services", plain(services(node, family)));
+    add("services", plain(by_class(node, family, SetName::Classes)));
+    add("endpoints-check", plain(by_class(node, family, SetName::Refusals)));
     for node_port in [false, true] {
         add(short_cut_chain(node_port), plain(short_cuts(node, family, node_port, mark)));
     }
@@ -81,6 +86,7 @@ fn chains(node: &NodeFacts, family: Family) -> BTreeMap<String, Chain> {
         add("external-ips-check", plain(external_ip_checks()));
     }
     add(REJECTING, plain(rejecting()));
+    add(DROPPING, plain(vec![rule([Statement::Drop])]));
     add("masquerading", plain(masquerading(mark)));
     chains
 }
@@ -110,12 +116,13 @@ pub(crate) fn guards() -> [(&'static str, Chain); 2] {
     })
 }
 
-fn services(node: &NodeFacts, family: Family) -> Vec<Rule> {
+/// Sends a connection to where `map` has the class of its frontend.
+fn by_class(node: &NodeFacts, family: Family, map: SetName) -> Vec<Rule> {
     let mut rules = Vec::new();
     for node_port in [false, true] {
         let mut statements = if node_port { node_port_guard(node, family) } else { Vec::new() };
         statements.push(Statement::PriorityFrom { key: frontend_key(node_port), map: SetName::Frontends });
-        statements.push(Statement::PriorityVerdict(SetName::Classes));
+        statements.push(Statement::PriorityVerdict(map));
         rules.push(rule(statements));
     }
     rules

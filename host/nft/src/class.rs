@@ -49,6 +49,9 @@ pub struct Spread {
 }
 
 /// Where a class leads.
+///
+/// A refusal waits until everybody has had the chance to translate: the chain of its class has no rule for it, and the
+/// checks look the class up once more, in [`SetName::Refusals`].
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum End {
     /// To endpoints.
@@ -136,12 +139,33 @@ impl Class {
             Role::Masquerade => rules.push(rule([mark])),
             Role::ShortCut => rules.push(rule([Statement::Jump(short_cut_chain(self.node_port).to_owned())])),
         }
-        match &self.end {
-            End::Spread(spread) => spread.rules(self.node_port, &mut rules),
-            End::Drop => rules.push(rule([Statement::Drop])),
-            End::Reject => rules.push(rule([Statement::Goto(REJECTING.to_owned())])),
+        if let End::Spread(spread) = &self.end {
+            spread.rules(self.node_port, &mut rules);
         }
         rules
+    }
+
+    /// The class of connections that come to nothing. It looks nothing up, so one does for addresses and node ports.
+    #[must_use]
+    pub fn nowhere(end: End) -> Self {
+        Self { node_port: false, role: Role::Plain, end }
+    }
+
+    /// Whether it has a chain. Refusals without a short cut have nothing to do before the checks.
+    #[must_use]
+    pub fn has_chain(&self) -> bool {
+        self.role != Role::Plain || matches!(self.end, End::Spread(_))
+    }
+
+    /// The classes that end in a refusal, with the chain that refuses.
+    pub(crate) fn refusals() -> [(Self, &'static str); 4] {
+        let short_cut = |node_port| Self { node_port, role: Role::ShortCut, end: End::Drop };
+        [
+            (Self::nowhere(End::Drop), DROPPING),
+            (Self::nowhere(End::Reject), REJECTING),
+            (short_cut(false), DROPPING),
+            (short_cut(true), DROPPING),
+        ]
     }
 }
 
@@ -200,6 +224,9 @@ impl fmt::Display for Spread {
         Ok(())
     }
 }
+
+/// The chain that tells a client nothing.
+pub(crate) const DROPPING: &str = "dropping";
 
 /// The chain that tells a client it is not wanted.
 pub(crate) const REJECTING: &str = "rejecting";

@@ -17,7 +17,11 @@ fn class_of(plan: &PortPlan, ring: Option<&PlanRing>, local: bool, node_port: bo
         affinity_seconds: ring.affinity_seconds,
         counter: (ring.index == IndexFunction::RoundRobin).then(|| counter_name(plan)),
     };
-    Class { node_port, role, end: ring.map_or(End::Drop, |ring| End::Spread(spread(ring))) }
+    match ring {
+        Some(ring) => Class { node_port, role, end: End::Spread(spread(ring)) },
+        None if role == Role::ShortCut => Class { node_port, role, end: End::Drop },
+        None => Class::nowhere(End::Drop),
+    }
 }
 
 fn counter_name(plan: &PortPlan) -> std::sync::Arc<str> {
@@ -29,8 +33,6 @@ pub(crate) fn classes_of(plan: &PortPlan, frontend: &Frontend) -> (Class, Option
     let node_port = frontend.address == FrontendAddress::NodePort;
     let cluster = |role| class_of(plan, plan.cluster.as_ref(), false, node_port, role);
     let local = |role| class_of(plan, plan.local.as_ref(), true, node_port, role);
-    // These look nothing up, so one chain does for addresses and node ports.
-    let nowhere = |end| Class { node_port: false, role: Role::Plain, end };
     match frontend.treatment {
         Treatment::Cluster => (cluster(Role::ClusterIp), None),
         Treatment::Local => (local(Role::ClusterIp), None),
@@ -40,8 +42,8 @@ pub(crate) fn classes_of(plan: &PortPlan, frontend: &Frontend) -> (Class, Option
         Treatment::Drop { short_cut: true } => {
             (Class { node_port, role: Role::ShortCut, end: End::Drop }, Some(cluster(Role::Plain)))
         }
-        Treatment::Drop { short_cut: false } => (nowhere(End::Drop), None),
-        Treatment::Reject => (nowhere(End::Reject), None),
+        Treatment::Drop { short_cut: false } => (Class::nowhere(End::Drop), None),
+        Treatment::Reject => (Class::nowhere(End::Reject), None),
     }
 }
 

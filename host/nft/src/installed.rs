@@ -355,7 +355,8 @@ impl FamilyState {
     }
 
     fn emit(&self, plan: &PortPlan, sink: &mut crate::compile::Sink<'_>) {
-        let number = |class: &Class| self.classes.get(class).map_or(0, |used| used.number);
+        let number =
+            |class: &Class| self.classes.get(class).map_or_else(|| class.preferred_number(), |used| used.number);
         emit(
             plan,
             |frontend| {
@@ -424,11 +425,12 @@ fn class_map(is_short_cut: bool) -> SetName {
     if is_short_cut { SetName::ShortCutClasses } else { SetName::Classes }
 }
 
-/// Every use a plan makes of a class, and whether it is as a short cut.
+/// Every use a plan makes of a class that has a chain, and whether it is as a short cut.
 fn uses(plan: &PortPlan) -> impl Iterator<Item = (Class, bool)> + '_ {
     plan.frontends.iter().flat_map(|frontend| {
         let (class, short_cut) = classes_of(plan, frontend);
-        std::iter::once((class, false)).chain(short_cut.map(|class| (class, true)))
+        let classes = std::iter::once((class, false)).chain(short_cut.map(|class| (class, true)));
+        classes.filter(|(class, _)| class.has_chain())
     })
 }
 

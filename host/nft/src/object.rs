@@ -121,6 +121,8 @@ pub enum SetName {
     Classes,
     /// The same for short cuts; apart, so that the kernel's loop check sees none.
     ShortCutClasses,
+    /// Class that ends in a refusal → the chain that refuses. Fixed.
+    Refusals,
     /// Frontend and slot → endpoint.
     Slots,
     /// Frontend and slot → endpoint number, for ports with affinity.
@@ -142,13 +144,14 @@ pub enum SetName {
 
 impl SetName {
     /// The whole stock, in the order it is printed and declared in.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::ClusterIps,
         Self::NodeportAddresses,
         Self::Frontends,
         Self::ShortCuts,
         Self::Classes,
         Self::ShortCutClasses,
+        Self::Refusals,
         Self::Slots,
         Self::AffinitySlots,
         Self::AffinityEndpoints,
@@ -169,6 +172,7 @@ impl SetName {
             Self::ShortCuts => "short-cuts",
             Self::Classes => "classes",
             Self::ShortCutClasses => "short-cut-classes",
+            Self::Refusals => "refusals",
             Self::Slots => "slots",
             Self::AffinitySlots => "affinity-slots",
             Self::AffinityEndpoints => "affinity-endpoints",
@@ -193,7 +197,7 @@ impl SetName {
         match self {
             Self::ClusterIps | Self::NodeportAddresses | Self::ExternalIps => &[Address],
             Self::Frontends | Self::ShortCuts | Self::Guarded => &[Address, Protocol, Port],
-            Self::Classes | Self::ShortCutClasses => &[ClassId],
+            Self::Classes | Self::ShortCutClasses | Self::Refusals => &[ClassId],
             Self::Slots | Self::AffinitySlots => &[Address, Protocol, Port, Slot],
             Self::AffinityEndpoints => &[Address, Protocol, Port, ClassId],
             Self::Affinity => &[Address, Protocol, Port, Address],
@@ -213,7 +217,7 @@ impl SetName {
             | Self::Guarded
             | Self::SourceRanges => DataKind::None,
             Self::Frontends | Self::ShortCuts | Self::AffinitySlots | Self::Affinity => DataKind::ClassId,
-            Self::Classes | Self::ShortCutClasses => DataKind::Verdict,
+            Self::Classes | Self::ShortCutClasses | Self::Refusals => DataKind::Verdict,
             Self::Slots | Self::AffinityEndpoints => DataKind::Target,
         }
     }

@@ -90,7 +90,7 @@ fn content(set: SetName, family: Family) -> Content {
         SetName::Slots => flat(set, family, &with_number([0, 10, 32768], target)),
         SetName::AffinitySlots => flat(set, family, &with_number([0, 10, 32768], class(3))),
         SetName::AffinityEndpoints => flat(set, family, &with_number([0x8000_0001, 0x8abc_001f, 0x9000_0000], target)),
-        SetName::Classes | SetName::ShortCutClasses => {
+        SetName::Classes | SetName::ShortCutClasses | SetName::Refusals => {
             Content::Verdicts([1, 2, 3, 4, 5, 6, 0x0008_0003, 0x4000_1a2b].map(|n| (n, "random-3".to_owned())).into())
         }
         SetName::Affinity => Content::Dynamic,
