@@ -119,7 +119,7 @@ impl Installed {
     /// size the transaction builds it anew, larger.
     pub fn stage(&mut self, changes: Vec<(PortKey, Option<PortPlan>)>) -> Staged {
         let mut work = Work::default();
-        let guarded: BTreeSet<Family> = self.guarded().collect();
+        let guarded = Family::ALL.map(|family| self.is_guarded(family));
         let mut before = Vec::with_capacity(changes.len());
         for (key, plan) in changes {
             let old = self.replace(key, plan, Some(&mut work));
@@ -133,8 +133,8 @@ impl Installed {
             let before = self.load(wanted);
             return Staged { transaction: diff(&have, &self.ruleset()), before };
         }
-        for family in Family::ALL {
-            work.guards(family, guarded.contains(&family), self.guarded().any(|now| now == family));
+        for (family, before) in Family::ALL.into_iter().zip(guarded) {
+            work.guards(family, before, self.is_guarded(family));
         }
         let transaction = work.into_transaction(&self.node, |family, class| {
             self.families.get(&family).and_then(|state| state.classes.get(class)).copied()
@@ -251,9 +251,9 @@ impl Installed {
         old
     }
 
-    /// The families in which a frontend has source ranges.
-    fn guarded(&self) -> impl Iterator<Item = Family> + '_ {
-        self.families.iter().filter(|(_, state)| state.is_guarded()).map(|(family, _)| *family)
+    /// Whether a frontend of that family has source ranges.
+    fn is_guarded(&self, family: Family) -> bool {
+        self.families.get(&family).is_some_and(FamilyState::is_guarded)
     }
 
     fn outgrown(&self) -> bool {

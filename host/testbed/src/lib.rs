@@ -36,4 +36,5 @@ pub use host::Host;
 pub use layout::{Addresses, Layout, PodSpec};
 pub use node::{NODE_SYSCTLS, Node};
 pub use probe::{Probe, ProbeReport};
+pub use sctp::sctp_init;
 pub use server::{Listen, Server};

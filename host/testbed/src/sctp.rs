@@ -93,6 +93,13 @@ impl Opening {
     }
 }
 
+/// The first packet of an association between two ports, from the common header on, with its checksum. `tag` is what
+/// its sender wants to be answered with.
+#[must_use]
+pub fn sctp_init(from: u16, to: u16, tag: u32) -> Vec<u8> {
+    Opening { ports: [from, to], kind: INIT, tag, cookie: Vec::new() }.bytes(0)
+}
+
 /// Sends an INIT from the namespace of the calling thread and returns the cookie of the answer.
 pub(crate) fn ask(call: &Call) -> Result<String, Failure> {
     static NEXT: AtomicU16 = AtomicU16::new(FREE_PORTS);
@@ -105,8 +112,8 @@ pub(crate) fn ask(call: &Call) -> Result<String, Failure> {
     }
     // Connected, so that ICMP errors reach it.
     connect(socket.as_raw_fd(), &address(call.target.ip())).map_err(io::Error::from)?;
-    let init = Opening { ports: [port, call.target.port()], kind: INIT, tag: TAG, cookie: Vec::new() };
-    send(socket.as_raw_fd(), &init.bytes(0), MsgFlags::empty()).map_err(io::Error::from)?;
+    let server = call.target.port();
+    send(socket.as_raw_fd(), &sctp_init(port, server, TAG), MsgFlags::empty()).map_err(io::Error::from)?;
     let start = Instant::now();
     let mut buffer = [0; PACKET];
     loop {
@@ -114,7 +121,7 @@ pub(crate) fn ask(call: &Call) -> Result<String, Failure> {
         wait_at_most(&socket, left.ok_or(Failure::TimedOut)?)?;
         let length = recv(socket.as_raw_fd(), &mut buffer, MsgFlags::empty()).map_err(io::Error::from)?;
         let answer = Opening::read(payload(&buffer[..length], call.target.ip()));
-        if let Some(answer) = answer.filter(|answer| (answer.kind, answer.ports) == (INIT_ACK, [init.ports[1], port])) {
+        if let Some(answer) = answer.filter(|answer| (answer.kind, answer.ports) == (INIT_ACK, [server, port])) {
             return Ok(String::from_utf8_lossy(&answer.cookie).into_owned());
         }
     }
@@ -205,10 +212,7 @@ mod tests {
             assert_eq!(Opening::read(&bytes), None, "its checksum is wrong");
         }
         for length in 0..HEADER + CHUNK {
-            assert_eq!(
-                Opening::read(&Opening { ports: [1, 2], kind: INIT, tag: 3, cookie: Vec::new() }.bytes(0)[..length]),
-                None
-            );
+            assert_eq!(Opening::read(&sctp_init(1, 2, 3)[..length]), None);
         }
     }
 }

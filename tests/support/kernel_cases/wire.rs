@@ -8,6 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use anyhow::{Context, Result, bail};
 use etherparse::{IpNumber, LaxIpSlice, PacketBuilder, PacketBuilderStep};
 use weir_model::Protocol;
+use weir_testbed::sctp_init;
 
 /// Hop limit of what is sent.
 const HOPS: u8 = 64;
@@ -85,23 +86,6 @@ impl Probe {
         written.map_err(|error| anyhow::anyhow!("{error}")).context("a packet cannot be put together")?;
         Ok(bytes)
     }
-}
-
-/// An SCTP packet that opens an association (RFC 9260, 3.3.2).
-fn sctp_init(from: u16, to: u16, tag: Token) -> Vec<u8> {
-    const INIT: [u8; 4] = [1, 0, 0, 20];
-    let mut bytes = Vec::new();
-    bytes.extend(from.to_be_bytes());
-    bytes.extend(to.to_be_bytes());
-    bytes.extend([0; 8]); // verification tag of a first packet; place of the checksum
-    bytes.extend(INIT);
-    bytes.extend(tag.to_be_bytes());
-    bytes.extend(64_000_u32.to_be_bytes()); // receiver window
-    bytes.extend([0, 1, 0, 1]); // streams out and in
-    bytes.extend(tag.to_be_bytes()); // first sequence number
-    let checksum = crc32c::crc32c(&bytes);
-    bytes[8..12].copy_from_slice(&checksum.to_le_bytes());
-    bytes
 }
 
 /// Reads an Ethernet frame; `None` when it is nothing of ours.

@@ -50,15 +50,11 @@ impl FamilyWork {
         // Rules come before elements: bound the other way round, the kernel walks every element once a rule.
         for (class, before) in &self.classes {
             if now(class).is_used() && !before.is_used() {
-                ops.push(Op::AddChain(family, class.chain(), None));
-                ops.extend(class.rules(node, family).into_iter().map(|rule| Op::AddRule(family, class.chain(), rule)));
+                add_chain(family, &class.chain(), Chain { base: None, rules: class.rules(node, family) }, ops);
             }
         }
         if self.guards == Some(true) {
-            for (name, Chain { base, rules }) in guards() {
-                ops.push(Op::AddChain(family, name.to_owned(), base));
-                ops.extend(rules.into_iter().map(|rule| Op::AddRule(family, name.to_owned(), rule)));
-            }
+            guards().into_iter().for_each(|(name, chain)| add_chain(family, name, chain, ops));
         }
         let mut removed: BTreeMap<SetName, Elements> = BTreeMap::new();
         let mut added: BTreeMap<SetName, Elements> = BTreeMap::new();
@@ -95,18 +91,23 @@ impl FamilyWork {
             }
         }
         if self.guards == Some(false) {
-            for (name, _) in guards() {
-                ops.push(Op::FlushChain(family, name.to_owned()));
-                ops.push(Op::DelChain(family, name.to_owned()));
-            }
+            guards().iter().for_each(|(name, _)| remove_chain(family, name, ops));
         }
         for (class, before) in &self.classes {
             if before.is_used() && !now(class).is_used() {
-                ops.push(Op::FlushChain(family, class.chain()));
-                ops.push(Op::DelChain(family, class.chain()));
+                remove_chain(family, &class.chain(), ops);
             }
         }
     }
+}
+
+fn add_chain(family: Family, name: &str, Chain { base, rules }: Chain, ops: &mut Vec<Op>) {
+    ops.push(Op::AddChain(family, name.to_owned(), base));
+    ops.extend(rules.into_iter().map(|rule| Op::AddRule(family, name.to_owned(), rule)));
+}
+
+fn remove_chain(family: Family, name: &str, ops: &mut Vec<Op>) {
+    ops.extend([Op::FlushChain(family, name.to_owned()), Op::DelChain(family, name.to_owned())]);
 }
 
 impl Work {
