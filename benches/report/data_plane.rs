@@ -6,7 +6,7 @@ mod traffic;
 use anyhow::{Context, Result};
 use weir_benches::peer::Restore;
 
-use self::contenders::{Contender, LIMIT, Service, Town};
+use self::contenders::{Contender, Service, Town};
 use crate::figure::{Figure, Plot, Section, Table, median, percentile, short, short_or_dash};
 use crate::section::Scale;
 
@@ -65,6 +65,10 @@ pub(crate) fn measure(scale: Scale) -> Result<Section> {
         let peers = peer.map(|peer| median(&peer.connects));
         // "At most the peer's": both medians, with the difference taken round by round.
         section.figures.push(Figure::new(name("connect-p50"), connect, "µs").beside(peers));
+        if let Some(listed) = of(Contender::Iptables) {
+            let beside = Figure::new(name("connect-beside-iptables"), connect, "µs");
+            section.figures.push(beside.beside(Some(median(&listed.connects))));
+        }
         if let Some(peer) = peer {
             let more = above - median(&peer.above_floor);
             section.figures.push(Figure::new(name("connect-above-1.37"), more, "µs").budget(0.0));
@@ -120,7 +124,7 @@ struct Effort {
     connects: usize,
 }
 
-/// Rounds of each contender in turn; who begins moves on from round to round. Who cannot be loaded in time is a note.
+/// Rounds of each contender in turn; who begins moves on from round to round. Who cannot be loaded is a note.
 fn compare(
     town: &Town,
     service: &Service,
@@ -129,10 +133,10 @@ fn compare(
     section: &mut Section,
 ) -> Result<Vec<(Contender, Found)>> {
     let list = service.list(services);
-    let late = town.load_peers(&list, &mut contenders).with_context(|| format!("{services} Services"))?;
-    section.notes.extend(late.into_iter().map(|late| {
-        let (name, limit) = (late.name(), LIMIT.as_secs());
-        format!("{name} was not measured at {services} Services: it did not load them within {limit} s.")
+    let left_out = town.load_peers(&list, &mut contenders).with_context(|| format!("{services} Services"))?;
+    section.notes.extend(left_out.into_iter().map(|(contender, why)| {
+        let (peer, service) = (contender.name(), service.name());
+        format!("{peer} was not measured with {services} Services ({service}): {why}.")
     }));
     let mut found: Vec<(Contender, Found)> =
         contenders.iter().map(|&contender| (contender, Found::default())).collect();

@@ -133,10 +133,7 @@ pub(crate) fn iptables_loads_layouts() {
         let listed = host.command("nft", &["list", "table", "ip", "nat"]).unwrap();
         assert_eq!(listed.matches("jump KUBE-SVC-").count(), SERVICES, "{listed}");
         assert_eq!(listed.matches("jump KUBE-SERVICES").count(), 2, "{listed}");
-        let affinity = host.command("nft", &["list", "chain", "ip", "filter", "FORWARD"]).unwrap();
-        assert_eq!(affinity.matches("jump KUBE-").count(), 4, "{affinity}");
-        for table in Restore::TABLES {
-            host.command("nft", &["add", "table", "ip", table, "{ flags dormant ; }"]).unwrap();
-        }
+        let forwarded = host.command("nft", &["list", "chain", "ip", "filter", "FORWARD"]).unwrap();
+        assert_eq!(forwarded.matches("jump KUBE-").count(), 4, "{forwarded}");
     }
 }

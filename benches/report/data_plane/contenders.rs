@@ -28,7 +28,7 @@ const ENDPOINTS: &str = "10.244.9.0/24";
 /// And how many it has at most.
 const MOST_ENDPOINTS: u8 = 100;
 /// Each peer may take that long to load.
-pub(super) const LIMIT: Duration = Duration::from_secs(120);
+const LIMIT: Duration = Duration::from_secs(120);
 /// Clients are remembered that long.
 const AFFINITY: u32 = 10_800;
 
@@ -210,25 +210,25 @@ impl Town {
         Ok(Self { backend, catalog: catalog(), node })
     }
 
-    /// Loads everybody whose tables can sleep, and lets them sleep. Whoever takes too long is taken off `contenders`, and
-    /// returned.
+    /// Loads everybody whose tables can sleep, and lets them sleep. Whoever cannot be loaded is taken off `contenders`, and
+    /// returned with the reason.
     ///
     /// # Errors
-    /// When a tool refuses.
-    pub(super) fn load_peers(&self, list: &Event, contenders: &mut Vec<Contender>) -> Result<Vec<Contender>> {
-        let mut late = Vec::new();
+    /// When `nft` refuses.
+    pub(super) fn load_peers(&self, list: &Event, contenders: &mut Vec<Contender>) -> Result<Vec<(Contender, String)>> {
+        let mut left_out = Vec::new();
         for contender in contenders.iter().copied().filter(|contender| !contender.tables().is_empty()) {
-            let loaded = self.node.kernel().run(|| load_peer(contender, list))?;
-            if loaded {
-                self.sleep(contender)?;
-            } else {
-                // The tool was stopped between two tables, maybe.
-                self.nft(&contender.lines(|table| format!("add table ip {table}\ndelete table ip {table}\n")))?;
-                late.push(contender);
+            match self.node.kernel().run(|| load_peer(contender, list))? {
+                Ok(()) => self.sleep(contender)?,
+                Err(why) => {
+                    // The tool ended between two tables, maybe.
+                    self.nft(&contender.lines(|table| format!("add table ip {table}\ndelete table ip {table}\n")))?;
+                    left_out.push((contender, why));
+                }
             }
         }
-        contenders.retain(|contender| !late.contains(contender));
-        Ok(late)
+        contenders.retain(|contender| left_out.iter().all(|(left_out, _)| left_out != contender));
+        Ok(left_out)
     }
 
     /// Removes them.
@@ -294,21 +294,25 @@ impl Town {
     }
 }
 
-/// Loads one whose tables can sleep. Returns whether it ended in time. The table of the older peer gets another name:
-/// both are loaded at once.
-fn load_peer(contender: Contender, list: &Event) -> Result<bool> {
+/// Loads one whose tables can sleep; inside, why it takes no part. The table of the older peer gets another name: both are
+/// loaded at once.
+fn load_peer(contender: Contender, list: &Event) -> Result<Result<(), String>> {
     let layout = |version| Layout { version, pods: PODS, node: weir_benches::NODE }.full(list);
     let loaded = match contender {
         Contender::Weir => bail!("Weir is no peer"),
-        Contender::Floor => load(&floor(), LIMIT),
-        Contender::Peer => load(&layout(Version::V1_37), LIMIT),
-        Contender::OldPeer => load(&layout(Version::V1_35).replace(" ip kube-proxy ", " ip kube-proxy-old "), LIMIT),
+        Contender::Floor => load(&floor(), LIMIT)?,
+        Contender::Peer => load(&layout(Version::V1_37), LIMIT)?,
+        Contender::OldPeer => load(&layout(Version::V1_35).replace(" ip kube-proxy ", " ip kube-proxy-old "), LIMIT)?,
         Contender::Iptables => {
             let text = Iptables::jumps().to_owned() + &Iptables { pods: PODS, sorted: true }.full(list);
-            Restore::installed().map_err(Error::msg)?.load(&text, LIMIT)
+            match Restore::installed().map_err(Error::msg)?.load(&text, LIMIT) {
+                Ok(loaded) => loaded,
+                // Not every kernel has every match of iptables, such as that of affinity (xt_recent).
+                Err(error) => return Ok(Err(format!("{error:#}"))),
+            }
         }
     };
-    Ok(loaded?.is_some())
+    Ok(loaded.map(drop).ok_or_else(|| format!("it did not load within {} s", LIMIT.as_secs())))
 }
 
 /// A single rule for each protocol.
