@@ -60,8 +60,13 @@ impl Slices {
         self.place(key).map(|at| self.0.remove(at)).is_ok()
     }
 
+    /// The slices, in the order of their names.
+    pub(crate) fn values(&self) -> impl Iterator<Item = &Slice> {
+        self.0.iter().map(|(_, slice)| slice)
+    }
+
     fn of(&self, family: Family) -> impl Iterator<Item = &Slice> {
-        self.0.iter().map(|(_, slice)| slice).filter(move |slice| slice.family == family)
+        self.values().filter(move |slice| slice.family == family)
     }
 
     /// See [`crate::Store::pods`].

@@ -1,11 +1,12 @@
 //! What the store promises, by example and by property.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use proptest::prelude::*;
 
 use super::*;
-use crate::{ServicePortSpec, SlicePort};
+use crate::{Endpoint, Protocol, ServicePortSpec, SlicePort, backend_id};
 
 const NODE: &str = "node-a";
 
