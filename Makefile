@@ -47,7 +47,7 @@ conformance-kernel: setup ## the same cases as real packets through network name
 # SECTIONS=policy,daemon measures those only and keeps what was measured before of the others.
 BENCH = $(CARGO) run --release --package weir-benches --bin weir-bench -- --out $(TARGET_DIR)/bench $(if $(SECTIONS),--only $(SECTIONS))
 
-bench: setup ## everything beside kube-proxy's layout, 20 minutes: docs/benchmarks.md, target/bench/; SECTIONS=NAME,… a part
+bench: setup ## everything beside kube-proxy's layouts, half an hour: docs/benchmarks.md, target/bench/; SECTIONS=NAME,… a part
 	$(BENCH) --scale full --docs docs
 
 bench-quick: setup ## the same in five minutes with fewer sizes and rounds: target/bench/report.md, summary.json

@@ -1,12 +1,16 @@
 //! Measurements in a process of their own: with memory that counts nothing else, with a network namespace of its own,
 //! and with a time limit. Whoever waits for one holds its standard input, so that it ends with them, however they end.
+//! Each has a process group of its own, so that the tools it runs end with it.
 
 use std::io::{Read, stdin};
+use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use nix::sys::signal::{Signal, kill, killpg};
+use nix::unistd::Pid;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -22,11 +26,7 @@ const POLL: Duration = Duration::from_millis(2);
 /// When it fails.
 pub(crate) fn run<T: DeserializeOwned>(role: &str, arguments: &impl Serialize, limit: Duration) -> Result<Option<T>> {
     let mut command = Command::new(std::env::current_exe()?);
-    command
-        .env(ROLE, role)
-        .env(ARGUMENTS, serde_json::to_string(arguments)?)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped());
+    as_role(&mut command, role).env(ARGUMENTS, serde_json::to_string(arguments)?).stdout(Stdio::piped());
     let mut child = command.spawn()?;
     let mut output = child.stdout.take().context("its output")?;
     let reader = thread::spawn(move || {
@@ -39,7 +39,7 @@ pub(crate) fn run<T: DeserializeOwned>(role: &str, arguments: &impl Serialize, l
             break status;
         }
         if start.elapsed() > limit {
-            child.kill()?;
+            killpg(Pid::from_raw(i32::try_from(child.id())?), Signal::SIGKILL)?;
             child.wait()?;
             return Ok(None);
         }
@@ -56,18 +56,20 @@ pub(crate) fn role() -> Option<(String, String)> {
     Some((std::env::var(ROLE).ok()?, std::env::var(ARGUMENTS).unwrap_or_default()))
 }
 
-/// Ends this process when nobody holds its standard input any more: the one that started it is gone.
+/// Ends this process and the tools it runs when nobody holds its standard input any more: the one that started it is
+/// gone.
 pub(crate) fn end_with_parent() {
     thread::spawn(|| {
         let _ = std::io::copy(&mut stdin(), &mut std::io::sink());
-        std::process::exit(1);
+        // Everyone in this group, and so this process, too.
+        let _ = kill(Pid::from_raw(0), Signal::SIGKILL);
     });
 }
 
 /// Makes the process that `command` starts, another one of this program, take on `role`. It ends when its standard input
 /// does.
 pub(crate) fn as_role<'a>(command: &'a mut Command, role: &str) -> &'a mut Command {
-    command.env(ROLE, role).stdin(Stdio::piped())
+    command.env(ROLE, role).stdin(Stdio::piped()).process_group(0)
 }
 
 /// Tells the parent what was measured.

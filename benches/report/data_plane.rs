@@ -4,6 +4,7 @@ mod contenders;
 mod traffic;
 
 use anyhow::{Context, Result};
+use weir_benches::peer::Restore;
 
 use self::contenders::{Contender, Service, Town};
 use crate::figure::{Figure, Plot, Section, Table, median, percentile, short, short_or_dash};
@@ -31,7 +32,8 @@ pub(crate) fn measure(scale: Scale) -> Result<Section> {
         "Packets",
         "TCP connect() from a client pod through the node's namespace to an endpoint behind it, in microseconds: one system call \
          in which the kernel takes the SYN through every rule and back. Contenders take turns in the same namespaces, round by round, \
-         one thread, nothing else on the wire; the floor is a single static `dnat` rule. *Above the floor* is the median over the \
+         one thread, nothing else on the wire; the floor is a single static `dnat` rule. \
+         iptables' layout is a list of Services, in which the called one stands in the middle. *Above the floor* is the median over the \
          rounds of the difference to the floor of the same round. A packet of an established flow: one UDP send() after the first \
          answer.",
     );
@@ -47,7 +49,8 @@ pub(crate) fn measure(scale: Scale) -> Result<Section> {
     let mut ours_by_size = Vec::new();
     let sizes = scale.pick([1, 10, 20, 30], [1, 1_000, 10_000, 30_000], [1, 1_000, 10_000, 30_000]);
     for services in sizes {
-        let found = compare(&town, services, &Service::default(), Contender::of(services, scale), rounds, connects)?;
+        let effort = Effort { services, rounds, connects };
+        let found = compare(&town, &Service::default(), Contender::of(services, scale), effort, &mut section)?;
         let p50: Vec<f64> = found.iter().map(|(_, found)| median(&found.connects)).collect();
         for ((contender, found), p50) in found.iter().zip(&p50) {
             row(&mut table, &services.to_string(), *contender, found);
@@ -62,6 +65,10 @@ pub(crate) fn measure(scale: Scale) -> Result<Section> {
         let peers = peer.map(|peer| median(&peer.connects));
         // "At most the peer's": both medians, with the difference taken round by round.
         section.figures.push(Figure::new(name("connect-p50"), connect, "µs").beside(peers));
+        if let Some(listed) = of(Contender::Iptables) {
+            let beside = Figure::new(name("connect-beside-iptables"), connect, "µs");
+            section.figures.push(beside.beside(Some(median(&listed.connects))));
+        }
         if let Some(peer) = peer {
             let more = above - median(&peer.above_floor);
             section.figures.push(Figure::new(name("connect-above-1.37"), more, "µs").budget(0.0));
@@ -91,12 +98,8 @@ pub(crate) fn measure(scale: Scale) -> Result<Section> {
     // There are many of them.
     let rounds = scale.pick(1, 2, 8);
     for service in Service::variants().into_iter().take(scale.pick(2, usize::MAX, usize::MAX)) {
-        let contenders: &[Contender] = if service.policy.is_none() {
-            &[Contender::Floor, Contender::Weir, Contender::Peer]
-        } else {
-            &[Contender::Floor, Contender::Weir]
-        };
-        for (contender, found) in compare(&town, sizes[1], &service, contenders, rounds, connects)? {
+        let effort = Effort { services: sizes[1], rounds, connects };
+        for (contender, found) in compare(&town, &service, Contender::serving(&service), effort, &mut section)? {
             if contender != Contender::Floor {
                 row(&mut table, &service.name(), contender, &found);
             }
@@ -104,23 +107,39 @@ pub(crate) fn measure(scale: Scale) -> Result<Section> {
         }
     }
     section.tables.push(table);
-    section.notes.push("iptables' layout is not measured: the report needs nothing but `nft` and `ip`.".to_owned());
+    if let Err(why) = Restore::installed() {
+        section.notes.push(format!("iptables' layout was not measured: {why}."));
+    }
     Ok(section)
 }
 
-/// Rounds of each contender in turn; who begins moves on from round to round.
+/// How much of everything.
+#[derive(Clone, Copy, Debug)]
+struct Effort {
+    /// Services in the cluster.
+    services: usize,
+    /// Turns of each contender that count.
+    rounds: usize,
+    /// Connections of each turn.
+    connects: usize,
+}
+
+/// Rounds of each contender in turn; who begins moves on from round to round. Who cannot be loaded is a note.
 fn compare(
     town: &Town,
-    services: usize,
     service: &Service,
-    contenders: &[Contender],
-    rounds: usize,
-    connects: usize,
+    mut contenders: Vec<Contender>,
+    Effort { services, rounds, connects }: Effort,
+    section: &mut Section,
 ) -> Result<Vec<(Contender, Found)>> {
+    let list = service.list(services);
+    let left_out = town.load_peers(&list, &mut contenders).with_context(|| format!("{services} Services"))?;
+    section.notes.extend(left_out.into_iter().map(|(contender, why)| {
+        let (peer, service) = (contender.name(), service.name());
+        format!("{peer} was not measured with {services} Services ({service}): {why}.")
+    }));
     let mut found: Vec<(Contender, Found)> =
         contenders.iter().map(|&contender| (contender, Found::default())).collect();
-    let list = service.list(services);
-    town.load_peers(&list, contenders).with_context(|| format!("{services} Services"))?;
     // The first round warms up.
     for round in 0..=rounds {
         let mut medians = vec![0.0; contenders.len()];
@@ -145,7 +164,7 @@ fn compare(
             }
         }
     }
-    town.unload_peers(contenders)?;
+    town.unload_peers(&contenders)?;
     Ok(found)
 }
 

@@ -7,11 +7,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use weir_benches::memory;
-use weir_benches::peer::Version;
+use weir_benches::peer::{Restore, Version};
 use weir_benches::{catalog, cluster, pipeline, slice, store};
 use weir_model::Event;
 use weir_policy::Decider;
 
+use self::peers::{Mode, Peer, Peers};
 pub(crate) use self::peers::{PEERS, peers};
 use crate::child;
 use crate::figure::{Figure, Plot, Section, Table, millis, short, short_or_dash};
@@ -78,7 +79,7 @@ pub(crate) fn measure(scale: Scale) -> Result<Section> {
         "Full sync",
         "Model to committed, policies included, into an empty network namespace; each size in a process of its own. \
          *Over itself* is what a restart does: everything is read back from the kernel and compared; the peer loads its \
-         file a second time. The peer gets a file and runs `nft -f`; it is stopped at a time limit (*> limit*). Resident \
+         file a second time. The peer gets a file and runs `nft -f`, for the iptables layout `iptables-restore`; it is stopped at a time limit (*> limit*). Resident \
          memory is what the process holds after the sync beyond what it held before; kernel memory is that of the whole \
          machine before and after, so small sizes drown in noise.",
     );
@@ -124,45 +125,52 @@ pub(crate) fn measure(scale: Scale) -> Result<Section> {
             "1.37",
             "1.37 over itself",
             "1.35",
+            "iptables",
             "peak",
             "peak 1.37",
             "kernel B/endpoint",
         ],
     );
     let mut plot = Plot::new("full-sync", "Full sync from nothing", "Services", "ms");
-    let mut peers = peers::Peers::default();
+    let mut peers = Peers::default();
+    // iptables' layout takes minutes where nothing else does: it has seconds of its own.
+    let (own, mut spent) = (scale.pick(15.0, 30.0, 120.0), Duration::ZERO);
+    let missing = Restore::installed().err();
+    section.notes.extend(missing.iter().map(|why| format!("iptables' layout was not measured: {why}.")));
     for &(services, endpoints) in sizes {
         let size = Size { services, endpoints };
         let Some(ours) = child::run::<Ours>(OURS, &size, LIMIT)? else {
             section.notes.push(format!("{}: not done within {} s.", size.name(), LIMIT.as_secs()));
             continue;
         };
-        let left = || (patience - begun.elapsed().as_secs_f64()).clamp(0.0, limit);
-        let new = peers.measure(Version::V1_37, size, left(), &mut section)?;
+        let left = || (patience - (begun.elapsed() - spent).as_secs_f64()).clamp(0.0, limit);
+        let new = peers.measure(Mode::Nftables(Version::V1_37), size, left(), &mut section)?;
         // The older layout is slower throughout; one size is enough where time is short.
         let old = if scale == Scale::Full || services <= 1_000 {
-            peers.measure(Version::V1_35, size, left(), &mut section)?
+            peers.measure(Mode::Nftables(Version::V1_35), size, left(), &mut section)?
         } else {
             None
         };
+        let start = Instant::now();
+        let iptables = if missing.is_none() {
+            let left = (own - spent.as_secs_f64()).clamp(0.0, limit);
+            peers.measure(Mode::Iptables, size, left, &mut section)?
+        } else {
+            None
+        };
+        spent += start.elapsed();
         let Sync { total, model, decide, plan, compile, encode, commit, bytes, .. } = ours.empty;
         let mut row = vec![size.name()];
         row.extend([total, model, decide, plan, compile, encode, commit, bytes as f64 / 1e6].map(short));
         stages.row(row);
+        let empty = |peer: Option<Peer>| peer.map(|peer| peer.empty);
         let mut row = vec![size.name()];
         row.extend([total, ours.again.total, ours.changed.total].map(short));
-        row.extend(
-            [new.map(|peer| peer.empty), new.and_then(|peer| peer.again), old.map(|peer| peer.empty)]
-                .map(short_or_dash),
-        );
+        row.extend([empty(new), new.and_then(|peer| peer.again), empty(old), empty(iptables)].map(short_or_dash));
         row.extend([Some(ours.peak), new.map(|peer| peer.peak), Some(ours.kernel)].map(short_or_dash));
         beside.row(row);
-        figures(&mut section, scale, &ours, new.map(|peer| peer.empty));
-        for (name, value) in [
-            ("Weir", Some(total)),
-            ("kube-proxy 1.37", new.map(|peer| peer.empty)),
-            ("kube-proxy 1.35", old.map(|peer| peer.empty)),
-        ] {
+        figures(&mut section, scale, &ours, empty(new));
+        for (name, value) in [("Weir", Some(total)), ("kube-proxy 1.37", empty(new)), ("kube-proxy 1.35", empty(old))] {
             plot.point(&format!("{name}, × {endpoints}"), services as f64, value);
         }
         section.raw.push(serde_json::to_value(&ours)?);

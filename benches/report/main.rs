@@ -30,7 +30,8 @@ use clap::Parser;
 use crate::report::Folder;
 use crate::section::{SECTIONS, Scale};
 
-/// Measures Weir beside kube-proxy's nftables layout and writes the report.
+/// Measures Weir beside kube-proxy's nftables layout, and its iptables layout where that can be loaded, and writes the
+/// report.
 #[derive(Debug, Parser)]
 struct Arguments {
     /// How much to measure.

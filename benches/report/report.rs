@@ -76,7 +76,8 @@ fn markdown(machine: &Machine, sections: &[Section]) -> String {
         "# Benchmarks\n\n\
          Written by `make bench`: everything here was measured in one run, on one machine, Weir and its peer in turn. The peer is \
          kube-proxy's nftables layout for the same Services, loaded by `nft -f` as kube-proxy loads it; what kube-proxy does \
-         before it runs `nft` is not counted.\n\n",
+         before it runs `nft` is not counted. Where `iptables-restore` is installed in the variant that writes nftables, kube-proxy's \
+         iptables layout, loaded by it, stands beside them.\n\n",
     );
     let Machine { processor, processors, memory, kernel, nft, rustc, weir, optimised } = machine;
     let optimised = if *optimised { "" } else { ", **not optimised: no figure here means anything**" };

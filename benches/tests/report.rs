@@ -1,6 +1,8 @@
-//! The peer's layout is what kube-proxy writes and `nft` loads; and the report measures everything the design sets a
+//! The peer's layouts are what kube-proxy writes, `nft` and `iptables-restore` load them; and the report measures everything the design sets a
 //! budget for. Nothing here depends on how long anything takes.
 #![allow(clippy::unwrap_used, reason = "a test that cannot set itself up should panic")]
+
+mod iptables;
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -9,7 +11,7 @@ use std::time::Duration;
 
 use libtest_mimic::{Arguments, Trial};
 use serde_json::Value;
-use weir_benches::peer::{Layout, Version, load, update};
+use weir_benches::peer::{Layout, Restore, Version, load, update};
 use weir_benches::{NODE, POD_NETWORK, cluster, partial_slice, service, slice};
 use weir_model::{
     EndpointSpec, Event, Family, ObjectKey, Protocol, ServicePortSpec, ServiceSpec, SlicePort, SliceSpec,
@@ -21,15 +23,22 @@ use weir_tests::api_server::temporary;
 const LIMIT: Duration = Duration::from_secs(60);
 const VERSIONS: [Version; 2] = [Version::V1_35, Version::V1_37];
 
+/// The one test that is ignored, and listed so, where `iptables-restore` is not installed.
+const NEEDS_IPTABLES: &str = "iptables_loads_layouts";
+
 fn main() {
     let arguments = Arguments::from_args();
     if !enter_for_tests("report") {
         return;
     }
-    let trials: [(&str, fn()); 4] = [
+    let trials: [(&str, fn()); 8] = [
         ("a_port_looks_as_kube_proxy_writes_it", a_port_looks_as_kube_proxy_writes_it),
         ("affinity_looks_as_kube_proxy_writes_it", affinity_looks_as_kube_proxy_writes_it),
         ("nft_loads_layouts_and_changes", nft_loads_layouts_and_changes),
+        ("an_iptables_layout_looks_as_kube_proxy_writes_it", iptables::a_layout_looks_as_kube_proxy_writes_it),
+        ("every_endpoint_has_the_same_probability", iptables::every_endpoint_has_the_same_probability),
+        ("comments_and_names_depend_on_the_cluster", iptables::comments_and_names_depend_on_the_cluster),
+        (NEEDS_IPTABLES, iptables::iptables_loads_layouts),
         ("the_report_has_every_budget", the_report_has_every_budget),
     ];
     let trial = |(name, test): (&str, fn())| {
@@ -37,6 +46,7 @@ fn main() {
             test();
             Ok(())
         })
+        .with_ignored_flag(name == NEEDS_IPTABLES && Restore::installed().is_err())
     };
     let trials = trials.into_iter().map(trial).collect();
     libtest_mimic::run(&arguments, trials).exit();

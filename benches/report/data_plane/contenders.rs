@@ -3,8 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
-use weir_benches::peer::{Layout, Version, load};
+use anyhow::{Error, Result, bail};
+use weir_benches::peer::{Iptables, Layout, Restore, Version, load};
 use weir_benches::{catalog, cluster, pipeline_among};
 use weir_model::{
     Conditions, EndpointSpec, Event, Family, ObjectKey, Protocol, ServicePortSpec, ServiceSpec, SlicePort, SliceSpec,
@@ -27,7 +27,7 @@ const PODS: &str = "10.244.0.0/16";
 const ENDPOINTS: &str = "10.244.9.0/24";
 /// And how many it has at most.
 const MOST_ENDPOINTS: u8 = 100;
-/// Seconds the peer may take to load.
+/// Each peer may take that long to load.
 const LIMIT: Duration = Duration::from_secs(120);
 /// Clients are remembered that long.
 const AFFINITY: u32 = 10_800;
@@ -43,16 +43,31 @@ pub(super) enum Contender {
     Peer,
     /// kube-proxy 1.35.
     OldPeer,
+    /// kube-proxy's iptables mode.
+    Iptables,
 }
 
 impl Contender {
-    /// Everyone.
-    pub(super) const ALL: [Self; 4] = [Self::Floor, Self::Weir, Self::Peer, Self::OldPeer];
+    /// Whoever can be loaded with so many Services in reasonable time: the older peer takes minutes for many, and
+    /// `iptables-restore` a minute for 30 000.
+    pub(super) fn of(services: usize, scale: Scale) -> Vec<Self> {
+        let old = (services <= scale.pick(1_000, 1_000, 10_000)).then_some(Self::OldPeer);
+        let iptables = Self::iptables().filter(|_| services <= scale.pick(1_000, 10_000, 30_000));
+        [Self::Floor, Self::Weir, Self::Peer].into_iter().chain(old).chain(iptables).collect()
+    }
 
-    /// Whoever can be loaded with so many Services in reasonable time: the older peer takes minutes for many.
-    pub(super) fn of(services: usize, scale: Scale) -> &'static [Self] {
-        let all = services <= scale.pick(1_000, 1_000, 10_000);
-        if all { &Self::ALL } else { &[Self::Floor, Self::Weir, Self::Peer] }
+    /// Whoever can serve `service`.
+    pub(super) fn serving(service: &Service) -> Vec<Self> {
+        let ours = [Self::Floor, Self::Weir].into_iter();
+        if service.policy.is_some() {
+            return ours.collect();
+        }
+        ours.chain([Self::Peer]).chain(Self::iptables()).collect()
+    }
+
+    /// iptables' layout, where its tool is installed.
+    fn iptables() -> Option<Self> {
+        Restore::installed().is_ok().then_some(Self::Iptables)
     }
 
     /// For people.
@@ -62,17 +77,24 @@ impl Contender {
             Self::Weir => "Weir",
             Self::Peer => "kube-proxy 1.37",
             Self::OldPeer => "kube-proxy 1.35",
+            Self::Iptables => Restore::installed().map_or("iptables", |restore| &restore.name),
         }
     }
 
-    /// Its table that stays loaded while others take their turn.
-    fn table(self) -> Option<&'static str> {
+    /// Its tables, of family `ip`, that stay loaded while others take their turn.
+    fn tables(self) -> &'static [&'static str] {
         match self {
-            Self::Weir => None,
-            Self::Floor => Some("floor"),
-            Self::Peer => Some("kube-proxy"),
-            Self::OldPeer => Some("kube-proxy-old"),
+            Self::Weir => &[],
+            Self::Floor => &["floor"],
+            Self::Peer => &["kube-proxy"],
+            Self::OldPeer => &["kube-proxy-old"],
+            Self::Iptables => &Restore::TABLES,
         }
+    }
+
+    /// One line for each of its tables.
+    fn lines(self, line: impl Fn(&str) -> String) -> String {
+        self.tables().iter().map(|table| line(table)).collect()
     }
 }
 
@@ -112,13 +134,15 @@ impl Service {
         format!("{}{affinity}, {} endpoints", self.policy.unwrap_or("random"), self.endpoints)
     }
 
-    /// So many Services, the last of which is this one.
+    /// So many Services, the one in the middle of which is this one: where they stand in a list, as in iptables' layout,
+    /// that is what a Service pays on average.
     pub(super) fn list(&self, services: usize) -> Event {
         let mut list = cluster(services - 1, 1);
         let protocols = [Protocol::Tcp, Protocol::Udp];
         let key = ObjectKey { namespace: "bench".to_owned(), name: "called".to_owned() };
         if let Event::Replace { services, slices } = &mut list {
-            services.push(ServiceSpec {
+            let middle = services.len() / 2;
+            let service = ServiceSpec {
                 key: key.clone(),
                 cluster_ips: vec![IpAddr::V4(ADDRESS)],
                 ports: protocols
@@ -127,8 +151,8 @@ impl Service {
                 affinity_seconds: if self.affinity { AFFINITY } else { 0 },
                 policy: self.policy.map(str::to_owned),
                 ..ServiceSpec::default()
-            });
-            slices.push(SliceSpec {
+            };
+            let slice = SliceSpec {
                 key: key.clone(),
                 service: key,
                 family: Family::V4,
@@ -137,7 +161,9 @@ impl Service {
                     .to_vec(),
                 endpoints: (1..=self.endpoints).map(endpoint).collect(),
                 triggered: None,
-            });
+            };
+            services.insert(middle, service);
+            slices.insert(middle, slice);
         }
         list
     }
@@ -184,18 +210,25 @@ impl Town {
         Ok(Self { backend, catalog: catalog(), node })
     }
 
-    /// Loads everybody whose table can sleep, and lets them sleep.
+    /// Loads everybody whose tables can sleep, and lets them sleep. Whoever cannot be loaded is taken off `contenders`, and
+    /// returned with the reason.
     ///
     /// # Errors
-    /// When `nft` refuses, or takes too long.
-    pub(super) fn load_peers(&self, list: &Event, contenders: &[Contender]) -> Result<()> {
-        for contender in contenders {
-            let Some(text) = text(*contender, list) else { continue };
-            let loaded = self.node.kernel().run(|| load(&text, LIMIT))?;
-            loaded.with_context(|| format!("{} did not load in time", contender.name()))?;
-            self.sleep(*contender)?;
+    /// When `nft` refuses.
+    pub(super) fn load_peers(&self, list: &Event, contenders: &mut Vec<Contender>) -> Result<Vec<(Contender, String)>> {
+        let mut left_out = Vec::new();
+        for contender in contenders.iter().copied().filter(|contender| !contender.tables().is_empty()) {
+            match self.node.kernel().run(|| load_peer(contender, list))? {
+                Ok(()) => self.sleep(contender)?,
+                Err(why) => {
+                    // The tool ended between two tables, maybe.
+                    self.nft(&contender.lines(|table| format!("add table ip {table}\ndelete table ip {table}\n")))?;
+                    left_out.push((contender, why));
+                }
+            }
         }
-        Ok(())
+        contenders.retain(|contender| left_out.iter().all(|(left_out, _)| left_out != contender));
+        Ok(left_out)
     }
 
     /// Removes them.
@@ -203,9 +236,8 @@ impl Town {
     /// # Errors
     /// When `nft` refuses.
     pub(super) fn unload_peers(&self, contenders: &[Contender]) -> Result<()> {
-        let lines: String =
-            contenders.iter().filter_map(|one| one.table()).map(|table| format!("delete table ip {table}\n")).collect();
-        self.nft(&lines)
+        let lines = |one: &Contender| one.lines(|table| format!("delete table ip {table}\n"));
+        self.nft(&contenders.iter().map(lines).collect::<String>())
     }
 
     /// From now on this one's rules hold, alone.
@@ -213,8 +245,8 @@ impl Town {
     /// # Errors
     /// When they cannot be loaded.
     pub(super) fn wake(&self, contender: Contender, list: &Event) -> Result<()> {
-        if let Some(table) = contender.table() {
-            return self.nft(&format!("add table ip {table}\n"));
+        if !contender.tables().is_empty() {
+            return self.nft(&contender.lines(|table| format!("add table ip {table}\n")));
         }
         let kernel = self.node.kernel().run(Kernel::open)?;
         let mut pipeline = pipeline_among(PODS, &self.catalog, kernel);
@@ -230,10 +262,11 @@ impl Town {
     /// # Errors
     /// When the kernel refuses.
     pub(super) fn sleep(&self, contender: Contender) -> Result<()> {
-        match contender.table() {
-            Some(table) => self.nft(&format!("add table ip {table} {{ flags dormant ; }}\n")),
-            None => Ok(remove_tables(&mut self.node.kernel().run(Kernel::open)?)?),
+        if contender.tables().is_empty() {
+            return Ok(remove_tables(&mut self.node.kernel().run(Kernel::open)?)?);
         }
+        // Without hooks, so that whoever is awake pays for nobody else.
+        self.nft(&contender.lines(|table| format!("add table ip {table} {{ flags dormant ; }}\n")))
     }
 
     /// So many connections, one after the other: microseconds of each connect(), and connections a second.
@@ -261,20 +294,33 @@ impl Town {
     }
 }
 
-/// The file of one whose table can sleep. The table of the older peer gets another name: both are loaded at once.
-fn text(contender: Contender, list: &Event) -> Option<String> {
+/// Loads one whose tables can sleep; inside, why it takes no part. The table of the older peer gets another name: both are
+/// loaded at once.
+fn load_peer(contender: Contender, list: &Event) -> Result<Result<(), String>> {
     let layout = |version| Layout { version, pods: PODS, node: weir_benches::NODE }.full(list);
-    match contender {
-        Contender::Weir => None,
-        Contender::Floor => {
-            let rule = |protocol| {
-                let target = format!("{}:{PORT_OF_ENDPOINTS}", address(1));
-                format!("add rule ip floor services ip daddr {ADDRESS} {protocol} dport {PORT} dnat to {target}\n")
-            };
-            let chain = "add chain ip floor services { type nat hook prerouting priority -100 ; }\n";
-            Some(format!("add table ip floor\n{chain}{}{}", rule("tcp"), rule("udp")))
+    let loaded = match contender {
+        Contender::Weir => bail!("Weir is no peer"),
+        Contender::Floor => load(&floor(), LIMIT)?,
+        Contender::Peer => load(&layout(Version::V1_37), LIMIT)?,
+        Contender::OldPeer => load(&layout(Version::V1_35).replace(" ip kube-proxy ", " ip kube-proxy-old "), LIMIT)?,
+        Contender::Iptables => {
+            let text = Iptables::jumps().to_owned() + &Iptables { pods: PODS, sorted: true }.full(list);
+            match Restore::installed().map_err(Error::msg)?.load(&text, LIMIT) {
+                Ok(loaded) => loaded,
+                // Not every kernel has every match of iptables, such as that of affinity (xt_recent).
+                Err(error) => return Ok(Err(format!("{error:#}"))),
+            }
         }
-        Contender::Peer => Some(layout(Version::V1_37)),
-        Contender::OldPeer => Some(layout(Version::V1_35).replace(" ip kube-proxy ", " ip kube-proxy-old ")),
-    }
+    };
+    Ok(loaded.map(drop).ok_or_else(|| format!("it did not load within {} s", LIMIT.as_secs())))
+}
+
+/// A single rule for each protocol.
+fn floor() -> String {
+    let rule = |protocol| {
+        let target = format!("{}:{PORT_OF_ENDPOINTS}", address(1));
+        format!("add rule ip floor services ip daddr {ADDRESS} {protocol} dport {PORT} dnat to {target}\n")
+    };
+    let chain = "add chain ip floor services { type nat hook prerouting priority -100 ; }\n";
+    format!("add table ip floor\n{chain}{}{}", rule("tcp"), rule("udp"))
 }

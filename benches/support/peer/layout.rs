@@ -1,9 +1,11 @@
-//! Text of the layout.
+//! Text of the nftables layout.
 
 use std::fmt::Write;
+use std::iter::repeat;
+use std::net::IpAddr;
 
 use sha2::{Digest, Sha256};
-use weir_model::{EndpointSpec, Event, ServiceSpec, SliceSpec};
+use weir_model::{EndpointSpec, Event, ServicePortSpec, ServiceSpec, SlicePort, SliceSpec};
 
 /// Whose layout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -144,12 +146,7 @@ impl Layout<'_> {
     /// The transaction of a sync in which one Service or its endpoints changed: its chains flushed and written again,
     /// as kube-proxy does for each Service that changed. Elements come only with a `new` one.
     pub fn service(&self, out: &mut String, service: &ServiceSpec, slice: &SliceSpec, new: bool) {
-        for port in &service.ports {
-            let Some(address) = service.cluster_ips.first() else { continue };
-            let Some(target) = slice.ports.iter().find(|of| of.name == port.name && of.protocol == port.protocol)
-            else {
-                continue;
-            };
+        for (port, address, target) in ports(service, slice) {
             let (key, protocol) = (&service.key, port.protocol);
             let chain = name("service", &format!("{}/{}/{protocol}/{}", key.namespace, key.name, port.name));
             let _ = writeln!(out, "add chain ip kube-proxy {chain}\nflush chain ip kube-proxy {chain}");
@@ -249,11 +246,27 @@ fn write_target(out: &mut String, endpoints: &[EndpointSpec], port: u16) {
     out.push_str("}\n");
 }
 
+/// The ports of a Service that have endpoints' ports, with the Service's address.
+pub(super) fn ports<'a>(
+    service: &'a ServiceSpec,
+    slice: &'a SliceSpec,
+) -> impl Iterator<Item = (&'a ServicePortSpec, IpAddr, &'a SlicePort)> {
+    let ports = service.cluster_ips.first().into_iter().flat_map(|address| service.ports.iter().zip(repeat(*address)));
+    ports.filter_map(|(port, address)| {
+        let target = slice.ports.iter().find(|of| of.name == port.name && of.protocol == port.protocol)?;
+        Some((port, address, target))
+    })
+}
+
 /// `PREFIX-HASH-PATH`: the hash is the first eight characters of the path's SHA-256 in base 32.
 fn name(prefix: &str, path: &str) -> String {
+    format!("{prefix}-{}-{path}", hash(path, 8))
+}
+
+/// The first so many characters, at most 24 and a multiple of eight, of the text's SHA-256 in base 32.
+pub(super) fn hash(text: &str, characters: usize) -> String {
     const CHARACTERS: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
-    let digest = Sha256::digest(path.as_bytes());
-    let bits = digest.iter().take(5).fold(0_u64, |bits, byte| bits << 8 | u64::from(*byte));
-    let hash: String = (0..8).rev().map(|at| char::from(CHARACTERS[(bits >> (5 * at) & 31) as usize])).collect();
-    format!("{prefix}-{hash}-{path}")
+    let digest = Sha256::digest(text.as_bytes());
+    let bits = digest.iter().take(characters / 8 * 5).fold(0_u128, |bits, byte| bits << 8 | u128::from(*byte));
+    (0..characters).rev().map(|at| char::from(CHARACTERS[(bits >> (5 * at) & 31) as usize])).collect()
 }

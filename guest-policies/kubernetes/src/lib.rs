@@ -11,7 +11,7 @@
 wit_bindgen::generate!({ path: "../../wit", world: "traffic-only" });
 
 use exports::weir::policy::about::{self, Info, Inputs, Problem};
-use exports::weir::policy::traffic_policy::{Columns, Eligibility, Guest, PolicyError, Port, Route, Scope};
+use exports::weir::policy::traffic_policy::{Columns, Eligibility, Guest, PolicyError, Port, Route, Scope, Selection};
 use lol_alloc::{LeakingAllocator, LockedAllocator};
 use weir::policy::snapshot::View;
 use weir::policy::types::Conditions;
@@ -54,19 +54,19 @@ impl Guest for Kubernetes {
     }
 }
 
-fn eligibility(port: &Port, endpoints: &[Conditions]) -> Eligibility {
+fn eligibility(port: &Port, endpoints: &[u8]) -> Eligibility {
     let all = Overview::of(endpoints);
     let internal_local = port.internal == Scope::Local;
     let external_local = port.external == Scope::Local && port.has_external;
-    let cluster = if !internal_local || port.has_external { cluster(endpoints, &all) } else { List::default() };
+    let cluster = if !internal_local || port.has_external { cluster(endpoints, &all) } else { List::empty() };
     let local =
-        if internal_local || external_local { pick(endpoints, &all, Conditions::LOCAL, "") } else { List::default() };
+        if internal_local || external_local { pick(endpoints, &all, Conditions::LOCAL, "") } else { List::empty() };
     let served = all.ready > 0 || all.stopping > 0;
     let no_local = if served { Route::Drop } else { Route::Reject };
     let route = |is_local: bool| match is_local {
-        false if cluster.members.is_empty() => Route::Reject,
+        false if cluster.is_empty() => Route::Reject,
         false => Route::Cluster,
-        true if local.members.is_empty() => no_local,
+        true if local.is_empty() => no_local,
         true => Route::Local,
     };
     let internal = route(internal_local);
@@ -82,7 +82,7 @@ fn eligibility(port: &Port, endpoints: &[Conditions]) -> Eligibility {
     };
     Eligibility {
         id: port.id,
-        short_cut: external_local && !cluster.members.is_empty(),
+        short_cut: external_local && !cluster.is_empty(),
         cluster: cluster.members,
         local: local.members,
         internal,
@@ -105,23 +105,24 @@ struct Overview {
 }
 
 impl Overview {
-    fn of(endpoints: &[Conditions]) -> Self {
-        let (mut every, mut some) = (Conditions::all(), Conditions::empty());
+    fn of(endpoints: &[u8]) -> Self {
+        let (mut every, mut some) = (u8::MAX, 0);
         for conditions in endpoints {
-            every &= *conditions;
-            some |= *conditions;
+            every &= conditions;
+            some |= conditions;
         }
+        let (every, some) = (Conditions::from_bits_retain(every), Conditions::from_bits_retain(some));
         // Nearly always all are ready; then nobody need be told apart.
         if every.contains(Conditions::READY) {
             return Self { ready: endpoints.len(), stopping: 0, every, some };
         }
         let mut all = Self { ready: 0, stopping: 0, every: Conditions::all(), some: Conditions::empty() };
-        for conditions in endpoints {
-            if is_ready(*conditions) {
+        for conditions in each(endpoints) {
+            if is_ready(conditions) {
                 all.ready += 1;
-                all.every &= *conditions;
-                all.some |= *conditions;
-            } else if is_stopping(*conditions) {
+                all.every &= conditions;
+                all.some |= conditions;
+            } else if is_stopping(conditions) {
                 all.stopping += 1;
             }
         }
@@ -138,15 +139,28 @@ impl Overview {
     }
 }
 
-/// Positions of endpoints, and what is unusual about them.
-#[derive(Default)]
+/// Some endpoints, and what is unusual about them.
 struct List {
-    members: Vec<u32>,
+    members: Selection,
     reason: &'static str,
 }
 
+impl List {
+    fn empty() -> Self {
+        Self { members: Selection::None, reason: "" }
+    }
+
+    fn is_empty(&self) -> bool {
+        match &self.members {
+            Selection::None => true,
+            Selection::All => false,
+            Selection::Only(members) => members.is_empty(),
+        }
+    }
+}
+
 /// The cluster-wide list: ready endpoints, close ones if all hints agree, else those that still serve.
-fn cluster(endpoints: &[Conditions], all: &Overview) -> List {
+fn cluster(endpoints: &[u8], all: &Overview) -> List {
     if all.agree_on(Conditions::NODE_HINTS, Conditions::HINTS_THIS_NODE) {
         pick(endpoints, all, Conditions::HINTS_THIS_NODE, "same node by hints")
     } else if all.agree_on(Conditions::ZONE_HINTS, Conditions::HINTS_THIS_ZONE) {
@@ -158,24 +172,27 @@ fn cluster(endpoints: &[Conditions], all: &Overview) -> List {
 
 /// The ready endpoints that have all flags of `wanted`. If there are none: those that still serve. Being on this
 /// node narrows these down, too; hints never do.
-fn pick(endpoints: &[Conditions], all: &Overview, wanted: Conditions, reason: &'static str) -> List {
-    let count = endpoints.len() as u32;
-    if count > 0 && all.is_all(endpoints.len(), wanted) {
-        return List { members: (0..count).collect(), reason };
+fn pick(endpoints: &[u8], all: &Overview, wanted: Conditions, reason: &'static str) -> List {
+    if !endpoints.is_empty() && all.is_all(endpoints.len(), wanted) {
+        return List { members: Selection::All, reason };
     }
     let ready = positions(endpoints, |conditions| is_ready(conditions) && conditions.contains(wanted));
     if !ready.is_empty() {
-        return List { members: ready, reason };
+        return List { members: Selection::Only(ready), reason };
     }
     let wanted = wanted & Conditions::LOCAL;
     let stopping = positions(endpoints, |conditions| is_stopping(conditions) && conditions.contains(wanted));
-    List { members: stopping, reason: "only terminating endpoints left" }
+    List { members: Selection::Only(stopping), reason: "only terminating endpoints left" }
 }
 
-fn positions(endpoints: &[Conditions], chosen: impl Fn(Conditions) -> bool) -> Vec<u32> {
+fn positions(endpoints: &[u8], chosen: impl Fn(Conditions) -> bool) -> Vec<u32> {
     let mut positions = Vec::with_capacity(endpoints.len());
-    positions.extend((0..).zip(endpoints).filter(|(_, conditions)| chosen(**conditions)).map(|(position, _)| position));
+    positions.extend((0..).zip(each(endpoints)).filter(|(_, of)| chosen(*of)).map(|(position, _)| position));
     positions
+}
+
+fn each(endpoints: &[u8]) -> impl Iterator<Item = Conditions> {
+    endpoints.iter().map(|bits| Conditions::from_bits_retain(*bits))
 }
 
 fn is_ready(conditions: Conditions) -> bool {

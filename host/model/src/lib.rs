@@ -5,6 +5,7 @@
 //! I/O; equal events give equal state, whatever order they came in.
 #![forbid(unsafe_code)]
 
+mod by_number;
 mod decision;
 mod endpoint;
 mod event;
@@ -12,8 +13,10 @@ mod ids;
 pub mod ipvs;
 mod load;
 mod service;
+mod slices;
 mod store;
 
+pub use by_number::{ByNumber, NumberHasher};
 pub use decision::{Backend, Decision, IndexFunction, MAX_SLOTS, Origin, Ring, Route};
 pub use endpoint::{Conditions, Endpoint, backend_id};
 pub use event::{EndpointSpec, Event, NodeSpec, ServicePortSpec, ServiceSpec, SliceKey, SlicePort, SliceSpec};

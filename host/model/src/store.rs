@@ -1,15 +1,15 @@
 //! The state of the cluster, and what changed since the last look.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use indexmap::{IndexMap, IndexSet};
 use ipnet::IpNet;
 
+use crate::slices::{Slice, SliceEndpoint, Slices};
 use crate::{
-    Conditions, Endpoint, EndpointSpec, Event, Family, NameId, Names, NodeIdentity, NodeSpec, ObjectKey, Port, PortKey,
-    Protocol, Service, ServiceId, ServiceKind, ServicePort, ServiceSpec, SliceKey, SliceSpec, backend_id,
+    ByNumber, Conditions, EndpointSpec, Event, Family, NameId, Names, NodeIdentity, NodeSpec, ObjectKey, Port, PortKey,
+    Service, ServiceId, ServiceKind, ServicePort, ServiceSpec, SliceKey, SliceSpec,
 };
 
 /// Services and slices as of the last event.
@@ -22,7 +22,8 @@ pub struct Store {
     node: NodeIdentity,
     // By hash: comparing names level by level was a third of what taking in a cluster costs.
     ids: IndexMap<Arc<ObjectKey>, ServiceId>,
-    entries: BTreeMap<ServiceId, Entry>,
+    /// In no order, but neighbours mostly came one after the other.
+    entries: IndexMap<ServiceId, Entry, ByNumber>,
     next_id: u32,
     /// Which Service a slice belongs to; a slice may change that.
     slice_owner: IndexMap<Arc<SliceKey>, ServiceId>,
@@ -57,29 +58,7 @@ struct Surroundings {
 struct Entry {
     key: Arc<ObjectKey>,
     service: Option<Service>,
-    slices: BTreeMap<Arc<SliceKey>, Slice>,
-}
-
-/// A slice, compact: names are numbers, and the ports are stored once for all endpoints.
-#[derive(Debug, PartialEq, Eq)]
-struct Slice {
-    family: Family,
-    // Boxed slices: a vector collected in place from the much larger specs would keep their allocation.
-    ports: Box<[(NameId, Protocol, u16)]>,
-    endpoints: Box<[SliceEndpoint]>,
-    /// Names of the pods behind the endpoints, in the same order; empty where there are none. Not interned: pods come
-    /// and go for ever, and interned names stay.
-    pods: Box<[Box<str>]>,
-}
-
-/// An endpoint of a slice; which ports it listens on is the slice's business.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct SliceEndpoint {
-    address: IpAddr,
-    node: NameId,
-    zone: NameId,
-    weight: u32,
-    conditions: Conditions,
+    slices: Slices,
 }
 
 impl Store {
@@ -91,7 +70,7 @@ impl Store {
             names: Arc::default(),
             node,
             ids: IndexMap::new(),
-            entries: BTreeMap::new(),
+            entries: IndexMap::default(),
             next_id: 0,
             slice_owner: IndexMap::new(),
             dirty: BTreeSet::new(),
@@ -132,8 +111,11 @@ impl Store {
     }
 
     /// Every Service there is, in ascending order of number.
-    pub fn service_ids(&self) -> impl Iterator<Item = ServiceId> + '_ {
-        self.entries.iter().filter(|(_, entry)| entry.service.is_some()).map(|(id, _)| *id)
+    pub fn service_ids(&self) -> impl Iterator<Item = ServiceId> + use<> {
+        let there = self.entries.iter().filter(|(_, entry)| entry.service.is_some()).map(|(id, _)| *id);
+        let mut ids: Vec<ServiceId> = there.collect();
+        ids.sort_unstable();
+        ids.into_iter()
     }
 
     /// The Service with that number; `None` once it is gone.
@@ -161,7 +143,7 @@ impl Store {
             let family = Family::of(*cluster_ip);
             for spec in &service.ports {
                 let key = PortKey { service: id, name: spec.name, protocol: spec.protocol, family };
-                ports.push(Port { key, spec: *spec, endpoints: endpoints(entry, family, spec) });
+                ports.push(Port { key, spec: *spec, endpoints: entry.slices.endpoints(family, spec) });
             }
         }
         ports
@@ -171,14 +153,10 @@ impl Store {
     /// that name an address, the first by name that knows its pod counts.
     #[must_use]
     pub fn pods(&self, port: &Port) -> Vec<Box<str>> {
-        let mut pods: BTreeMap<IpAddr, &str> = BTreeMap::new();
-        let slices = self.entries.get(&port.key.service).into_iter().flat_map(|entry| entry.slices.values());
-        for slice in slices.filter(|slice| slice.family == port.key.family) {
-            for (endpoint, pod) in slice.endpoints.iter().zip(&slice.pods).filter(|(_, pod)| !pod.is_empty()) {
-                pods.entry(endpoint.address).or_insert(pod);
-            }
+        match self.entries.get(&port.key.service) {
+            Some(entry) => entry.slices.pods(port),
+            None => Slices::default().pods(port),
         }
-        port.endpoints.iter().map(|endpoint| pods.get(&endpoint.address).copied().unwrap_or_default().into()).collect()
     }
 
     /// The interned names. Whoever keeps a clone keeps the names as they are now; the next new name then
@@ -259,9 +237,8 @@ impl Store {
         let key = Arc::new(key);
         self.slice_owner.insert(key.clone(), id);
         if let Some(entry) = self.entries.get_mut(&id)
-            && entry.slices.get(&key) != Some(&slice)
+            && entry.slices.set(key, slice)
         {
-            entry.slices.insert(key, slice);
             self.dirty.insert(id);
             self.triggers.extend(triggered.map(|at| Trigger { family, at }));
         }
@@ -270,7 +247,7 @@ impl Store {
     fn drop_slice(&mut self, key: &SliceKey) {
         let Some(id) = self.slice_owner.swap_remove(key) else { return };
         if let Some(entry) = self.entries.get_mut(&id)
-            && entry.slices.remove(key).is_some()
+            && entry.slices.remove(key)
         {
             self.dirty.insert(id);
         }
@@ -296,7 +273,7 @@ impl Store {
         self.next_id += 1;
         let key = Arc::new(key.clone());
         self.ids.insert(key.clone(), id);
-        self.entries.insert(id, Entry { key, service: None, slices: BTreeMap::new() });
+        self.entries.insert(id, Entry { key, service: None, slices: Slices::default() });
         id
     }
 
@@ -306,7 +283,7 @@ impl Store {
             && entry.slices.is_empty()
         {
             self.ids.swap_remove(&entry.key);
-            self.entries.remove(&id);
+            self.entries.swap_remove(&id);
         }
     }
 
@@ -385,92 +362,6 @@ fn compact(names: &mut Arc<Names>, key: Arc<ObjectKey>, spec: ServiceSpec) -> Se
         policy: intern(names, spec.policy.as_deref().unwrap_or("")),
         policy_settings: intern(names, spec.policy_settings.as_deref().unwrap_or("")),
         annotations: spec.annotations,
-    }
-}
-
-/// Everybody any slice names for a port. An address and port in two slices counts once; of two entries the one
-/// on this node wins (as in kube-proxy), then the more usable one: ready before serving before neither. Other
-/// differences are settled by the smaller flags, weight and slice name, so that the order of events never matters.
-fn endpoints(entry: &Entry, family: Family, spec: &ServicePort) -> Vec<Endpoint> {
-    let mut found: Vec<Endpoint> = Vec::new();
-    for slice in entry.slices.values().filter(|slice| slice.family == family) {
-        for (_, _, port) in
-            slice.ports.iter().filter(|(name, protocol, _)| (*name, *protocol) == (spec.name, spec.protocol))
-        {
-            found.extend(slice.endpoints.iter().map(|endpoint| Endpoint {
-                address: endpoint.address,
-                port: *port,
-                id: 0,
-                node: endpoint.node,
-                zone: endpoint.zone,
-                conditions: endpoint.conditions,
-                weight: endpoint.weight,
-            }));
-        }
-    }
-    // A single slice is often in order already.
-    if !in_order(&found) {
-        let place = |endpoint: &Endpoint| (endpoint.address, endpoint.port);
-        let better_first = |endpoint: &Endpoint| {
-            let lacks = |flag| !endpoint.conditions.has(flag);
-            (
-                place(endpoint),
-                lacks(Conditions::LOCAL),
-                lacks(Conditions::READY),
-                lacks(Conditions::SERVING),
-                (endpoint.conditions, endpoint.weight),
-            )
-        };
-        // Stable: where all else is equal, the slice that comes first by name wins.
-        found.sort_by_key(better_first);
-        found.dedup_by_key(|endpoint| place(endpoint));
-    }
-    number(&mut found);
-    found
-}
-
-/// Whether `endpoints` ascend by address and port, each its own place.
-fn in_order(endpoints: &[Endpoint]) -> bool {
-    endpoints.is_sorted_by(|one, next| match (one.address, next.address) {
-        // As numbers, which compare several times as fast as addresses of any family do.
-        (IpAddr::V4(a), IpAddr::V4(b)) => (u32::from(a), one.port) < (u32::from(b), next.port),
-        (a, b) => (a, one.port) < (b, next.port),
-    })
-}
-
-/// Up to so many endpoints, a table of bits nearly always tells that no two numbers are equal.
-const FEW: usize = 32;
-
-/// Gives every endpoint its number; see [`backend_id`].
-fn number(endpoints: &mut [Endpoint]) {
-    for endpoint in endpoints.iter_mut() {
-        endpoint.id = backend_id(endpoint.address, endpoint.port);
-    }
-    // Numbers that differ in their last ten bits differ.
-    let mut seen = [0_u64; 16];
-    let is_new = |endpoint: &Endpoint| {
-        let (word, bit) = (endpoint.id as usize / 64 % 16, 1 << (endpoint.id % 64));
-        let new = seen[word] & bit == 0;
-        seen[word] |= bit;
-        new
-    };
-    let distinct = endpoints.len() <= FEW && endpoints.iter().all(is_new) || {
-        let mut ids: Vec<u32> = endpoints.iter().map(|endpoint| endpoint.id).collect();
-        ids.sort_unstable();
-        ids.is_sorted_by(|one, next| one < next)
-    };
-    if distinct {
-        return;
-    }
-    let mut order: Vec<(u32, usize)> = endpoints.iter().map(|endpoint| endpoint.id).zip(0..).collect();
-    order.sort_unstable();
-    let mut taken = BTreeSet::new();
-    for (mut id, at) in order {
-        while !taken.insert(id) {
-            // All-ones is reserved, and bit 31 stays set.
-            id = if id >= u32::MAX - 1 { 0x8000_0000 } else { id + 1 };
-        }
-        endpoints[at].id = id;
     }
 }
 

@@ -255,7 +255,7 @@ fn the_same_endpoint_in_two_slices_counts_once_and_the_local_one_wins() {
 #[test]
 fn colliding_numbers_are_told_apart_in_address_order() {
     // Found by search.
-    let (first, second) = (ip("155.195.172.245"), ip("203.250.214.178"));
+    let (first, second) = (ip("69.43.124.130"), ip("121.124.56.217"));
     assert_eq!(backend_id(first, 8080), backend_id(second, 8080));
     let mut store = store();
     let specs = [second, first].map(|address| EndpointSpec { address, ..endpoint("10.1.0.1") });

@@ -44,11 +44,10 @@ pub(crate) fn eligible(subject: &Subject, id: u32, answer: traffic_policy::Eligi
         return Err(format!("it answered for port {} when asked for port {id}", answer.id));
     }
     let count = subject.port.endpoints.len();
-    for (name, list) in [("cluster", &answer.cluster), ("local", &answer.local)] {
-        check_list(name, list, count)?;
-    }
+    let cluster = members("cluster", answer.cluster, count)?;
+    let local = members("local", answer.local, count)?;
     let here = |at: &&u32| subject.port.endpoints[**at as usize].conditions.has(Conditions::LOCAL);
-    if let Some(at) = answer.local.iter().find(|at| !here(at)) {
+    if let Some(at) = local.iter().find(|at| !here(at)) {
         return Err(format!("its local list names endpoint {at}, which is not on this node"));
     }
     // What nobody outside can reach needs no route for outsiders.
@@ -56,10 +55,10 @@ pub(crate) fn eligible(subject: &Subject, id: u32, answer: traffic_policy::Eligi
     for (name, route) in std::iter::once(("internal", answer.internal)).chain(external.map(|route| ("external", route)))
     {
         match route {
-            traffic_policy::Route::Cluster if answer.cluster.is_empty() => {
+            traffic_policy::Route::Cluster if cluster.is_empty() => {
                 return Err(format!("it sends {name} clients to the cluster list, which is empty"));
             }
-            traffic_policy::Route::Local if answer.local.is_empty() => {
+            traffic_policy::Route::Local if local.is_empty() => {
                 return Err(format!("it sends {name} clients to the local list, which is empty"));
             }
             traffic_policy::Route::Reject if subject.any_ready(Conditions::default()) => {
@@ -72,7 +71,7 @@ pub(crate) fn eligible(subject: &Subject, id: u32, answer: traffic_policy::Eligi
         }
     }
     Ok(Eligible {
-        lists: [answer.cluster, answer.local],
+        lists: [cluster, local],
         internal: route(answer.internal),
         external: route(external.unwrap_or(answer.internal)),
         short_cut: answer.short_cut,
@@ -146,11 +145,17 @@ fn checked_slots(given: &[u32], members: usize) -> Result<Vec<u16>, String> {
     given.iter().map(checked).collect()
 }
 
-fn check_list(name: &str, list: &[u32], count: usize) -> Result<(), String> {
+/// The members of a list of a port with `count` endpoints.
+fn members(name: &str, selection: traffic_policy::Selection, count: usize) -> Result<Vec<u32>, String> {
+    let list = match selection {
+        traffic_policy::Selection::None => return Ok(Vec::new()),
+        traffic_policy::Selection::All => return Ok((0..).take(count).collect()),
+        traffic_policy::Selection::Only(list) => list,
+    };
     // Nearly every list is ascending; only others need a look at each.
     let mut last = None;
     let mut ascending = true;
-    for at in list {
+    for at in &list {
         if *at as usize >= count {
             return Err(format!("its {name} list names endpoint {at}, and there are {count}"));
         }
@@ -158,15 +163,15 @@ fn check_list(name: &str, list: &[u32], count: usize) -> Result<(), String> {
         last = Some(*at);
     }
     if ascending {
-        return Ok(());
+        return Ok(list);
     }
     let mut seen = vec![false; count];
-    for at in list {
+    for at in &list {
         if std::mem::replace(&mut seen[*at as usize], true) {
             return Err(format!("its {name} list names endpoint {at} twice"));
         }
     }
-    Ok(())
+    Ok(list)
 }
 
 fn route(route: traffic_policy::Route) -> Route {

@@ -41,5 +41,5 @@ pub use engine::Engine;
 pub use inspect::{Inspection, Kind, Packing, Producer};
 pub use limits::{FailureReason, LimitField, Limits};
 pub use quarantine::Resting;
-pub use record::{CallOutcome, RECORD_VERSION, Record, RecordedEndpoint, RecordedShare, Recorder};
+pub use record::{CallOutcome, RECORD_VERSION, Record, RecordedEndpoint, RecordedSelection, RecordedShare, Recorder};
 pub use wasi::Wasi;

@@ -116,10 +116,10 @@ pub struct RecordedEndpoint {
 pub enum CallOutcome {
     /// The answer of a traffic policy.
     Eligibility {
-        /// Positions of the cluster-wide list.
-        cluster: Vec<u32>,
-        /// Positions of the list for this node.
-        local: Vec<u32>,
+        /// The cluster-wide list.
+        cluster: RecordedSelection,
+        /// The list for this node.
+        local: RecordedSelection,
         /// Where internal clients go.
         internal: String,
         /// Where clients from outside go.
@@ -151,6 +151,18 @@ pub enum CallOutcome {
         /// Why, in a sentence.
         message: String,
     },
+}
+
+/// Some of a port's endpoints, as the policy said it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum RecordedSelection {
+    /// None.
+    None,
+    /// All.
+    All,
+    /// Those at these positions.
+    Only(Vec<u32>),
 }
 
 /// What the slots of a ring hold, as the policy said it.
@@ -214,9 +226,14 @@ impl From<traffic_policy::Eligibility> for CallOutcome {
             traffic_policy::Route::Reject => "reject".to_owned(),
             traffic_policy::Route::Drop => "drop".to_owned(),
         };
+        let selection = |selection| match selection {
+            traffic_policy::Selection::None => RecordedSelection::None,
+            traffic_policy::Selection::All => RecordedSelection::All,
+            traffic_policy::Selection::Only(positions) => RecordedSelection::Only(positions),
+        };
         Self::Eligibility {
-            cluster: answer.cluster,
-            local: answer.local,
+            cluster: selection(answer.cluster),
+            local: selection(answer.local),
             internal: route(answer.internal),
             external: route(answer.external),
             short_cut: answer.short_cut,

@@ -5,7 +5,7 @@ wit_bindgen::generate!({ path: "../../../wit", world: "policy" });
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use exports::weir::policy::balancer::{self, IndexFunction, Ring, Share, Spread};
-use exports::weir::policy::traffic_policy::{self, Eligibility, Port, Route};
+use exports::weir::policy::traffic_policy::{self, Eligibility, Port, Route, Selection};
 use weir::policy::snapshot::View;
 use weir::policy::types::{Columns, PolicyError};
 
@@ -32,11 +32,11 @@ fn kind(view: &View, id: u32) -> String {
 }
 
 fn eligibility(port: &Port, kind: &str) -> Eligibility {
-    let all: Vec<u32> = (0..port.count).collect();
+    let and = |more: u32| Selection::Only((0..port.count).chain([more]).collect());
     let mut answer = Eligibility {
         id: port.id,
-        cluster: all.clone(),
-        local: Vec::new(),
+        cluster: Selection::All,
+        local: Selection::None,
         internal: Route::Cluster,
         external: Route::Cluster,
         short_cut: false,
@@ -45,12 +45,15 @@ fn eligibility(port: &Port, kind: &str) -> Eligibility {
     };
     match kind {
         "wrong-id" => answer.id += 1,
-        "unknown-endpoint" => answer.cluster.push(port.count),
-        "duplicate-endpoint" => answer.cluster.push(0),
+        "unknown-endpoint" => answer.cluster = and(port.count),
+        "duplicate-endpoint" => answer.cluster = and(0),
         "route-to-empty-list" => answer.internal = Route::Local,
         "external-route-to-empty-list" => answer.external = Route::Local,
-        "remote-in-local-list" => answer.local = all,
-        "nobody-serves" => (answer.cluster, answer.internal, answer.external) = (Vec::new(), Route::Drop, Route::Drop),
+        "remote-in-local-list" => answer.local = Selection::Only((0..port.count).collect()),
+        "all-in-local-list" => answer.local = Selection::All,
+        "nobody-serves" => {
+            (answer.cluster, answer.internal, answer.external) = (Selection::None, Route::Drop, Route::Drop);
+        }
         "long-reason" => answer.reason = "because ".repeat(1 << 10),
         "huge-reason" => answer.reason = "because ".repeat(3 << 20),
         _ => {}

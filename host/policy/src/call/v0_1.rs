@@ -20,10 +20,7 @@ pub(super) fn ports(
         first: port.first,
         count: port.count,
     };
-    let endpoint = |(id, flags): (&u32, &types::Conditions)| old::traffic_policy::Endpoint {
-        id: *id,
-        conditions: conditions(*flags),
-    };
+    let endpoint = |(id, bits): (&u32, &u8)| old::traffic_policy::Endpoint { id: *id, conditions: conditions(*bits) };
     (ports.iter().map(port).collect(), endpoints.ids.iter().zip(&endpoints.conditions).map(endpoint).collect())
 }
 
@@ -43,8 +40,8 @@ pub(super) fn rings(rings: &[balancer::Ring]) -> Vec<old::balancer::Ring> {
 pub(super) fn eligibility(answer: old::traffic_policy::Eligibility) -> traffic_policy::Eligibility {
     traffic_policy::Eligibility {
         id: answer.id,
-        cluster: answer.cluster,
-        local: answer.local,
+        cluster: traffic_policy::Selection::Only(answer.cluster),
+        local: traffic_policy::Selection::Only(answer.local),
         internal: route(answer.internal),
         external: route(answer.external),
         short_cut: answer.short_cut,
@@ -107,18 +104,18 @@ fn route(route: old::traffic_policy::Route) -> traffic_policy::Route {
     }
 }
 
-fn conditions(flags: types::Conditions) -> old_types::Conditions {
+fn conditions(bits: u8) -> old_types::Conditions {
     use old_types::Conditions as Old;
-    use types::Conditions as New;
-    let pairs = [
-        (New::READY, Old::READY),
-        (New::SERVING, Old::SERVING),
-        (New::TERMINATING, Old::TERMINATING),
-        (New::LOCAL, Old::LOCAL),
-        (New::ZONE_HINTS, Old::ZONE_HINTS),
-        (New::HINTS_THIS_ZONE, Old::HINTS_THIS_ZONE),
-        (New::NODE_HINTS, Old::NODE_HINTS),
-        (New::HINTS_THIS_NODE, Old::HINTS_THIS_NODE),
+    // In the order of their bits, which both contracts share.
+    let flags = [
+        Old::READY,
+        Old::SERVING,
+        Old::TERMINATING,
+        Old::LOCAL,
+        Old::ZONE_HINTS,
+        Old::HINTS_THIS_ZONE,
+        Old::NODE_HINTS,
+        Old::HINTS_THIS_NODE,
     ];
-    pairs.into_iter().filter(|(new, _)| flags.contains(*new)).fold(Old::empty(), |all, (_, old)| all | old)
+    (0..).zip(flags).filter(|(bit, _)| bits >> bit & 1 == 1).fold(Old::empty(), |all, (_, flag)| all | flag)
 }

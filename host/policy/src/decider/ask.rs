@@ -154,7 +154,8 @@ fn columns(subjects: &Subjects, policy: &Policy, total: usize) -> types::Columns
 fn fill(columns: &mut types::Columns, policy: &Policy, subject: &Subject, places: impl Iterator<Item = u32> + Clone) {
     let endpoints = || places.clone().map(|at| &subject.port.endpoints[at as usize]);
     columns.ids.extend(endpoints().map(|endpoint| endpoint.id));
-    columns.conditions.extend(endpoints().map(|endpoint| conditions(endpoint.conditions)));
+    // The contract's bits are the model's.
+    columns.conditions.extend(endpoints().map(|endpoint| endpoint.conditions.0));
     columns.weights.extend(endpoints().map(|endpoint| endpoint.weight));
     let wanted = policy.inputs();
     if wanted.zones {
@@ -178,29 +179,6 @@ fn fill_shares(columns: &mut types::Columns, subject: &Subject, members: &[u32],
 
 fn load(Load { active, begun, per_minute }: Load) -> types::Load {
     types::Load { active, begun, per_minute }
-}
-
-/// The contract's flags are the model's, bit by bit.
-fn conditions(conditions: weir_model::Conditions) -> types::Conditions {
-    use weir_model::Conditions as C;
-    const PAIRS: [(C, types::Conditions); 8] = [
-        (C::READY, types::Conditions::READY),
-        (C::SERVING, types::Conditions::SERVING),
-        (C::TERMINATING, types::Conditions::TERMINATING),
-        (C::LOCAL, types::Conditions::LOCAL),
-        (C::ZONE_HINTS, types::Conditions::ZONE_HINTS),
-        (C::HINTS_THIS_ZONE, types::Conditions::HINTS_THIS_ZONE),
-        (C::NODE_HINTS, types::Conditions::NODE_HINTS),
-        (C::HINTS_THIS_NODE, types::Conditions::HINTS_THIS_NODE),
-    ];
-    // The usual state needs no loop.
-    if conditions == (C::READY | C::SERVING) {
-        return types::Conditions::READY | types::Conditions::SERVING;
-    }
-    PAIRS
-        .into_iter()
-        .filter(|(flag, _)| conditions.has(*flag))
-        .fold(types::Conditions::empty(), |all, (_, flag)| all | flag)
 }
 
 /// The cluster and the local ring of a subject, where it has them.

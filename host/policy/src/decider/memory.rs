@@ -1,10 +1,9 @@
 //! The last good answers, by Service.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
-use weir_model::{Decision, Port, PortKey, ServiceId};
+use weir_model::{ByNumber, Decision, Port, PortKey, ServiceId};
 
 /// What a port's policies last said, and of what.
 #[derive(Clone, Debug)]
@@ -22,7 +21,7 @@ pub(super) struct Remembered {
 /// Every port's last good answer.
 #[derive(Debug, Default)]
 pub(super) struct Memory {
-    services: HashMap<ServiceId, Vec<Remembered>, BuildHasherDefault<ByNumber>>,
+    services: HashMap<ServiceId, Vec<Remembered>, ByNumber>,
     /// Whether any answer ever wanted another look: on most nodes none does, and nobody need search for them.
     looked: bool,
 }
@@ -95,26 +94,6 @@ impl Memory {
     }
 }
 
-/// A hash of numbers that this program gave out itself: nobody chooses them to collide.
-#[derive(Debug, Default)]
-struct ByNumber(u64);
-
-impl Hasher for ByNumber {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        bytes.iter().for_each(|byte| self.write_u32(u32::from(*byte)));
-    }
-
-    fn write_u32(&mut self, number: u32) {
-        // Fibonacci hashing: an odd factor is a permutation of the low bits, which choose the place, and carries all of
-        // them into the high ones, which tell neighbours apart.
-        self.0 = (self.0.rotate_left(5) ^ u64::from(number)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use weir_model::{Family, IndexFunction, NameId, Origin, Protocol, Ring, Route, ServicePort};
@@ -171,16 +150,5 @@ mod tests {
         assert_eq!(memory.of_port(&key(1, 1)).map(|known| known.again), Some(5));
         memory.forget(&[ServiceId(1)]);
         assert!(memory.of_service(ServiceId(1)).is_empty());
-    }
-
-    #[test]
-    fn numbers_in_a_row_have_places_of_their_own() {
-        let place = |number: u32| {
-            let mut hash = ByNumber::default();
-            hash.write_u32(number);
-            hash.finish() % 1024
-        };
-        let places: std::collections::BTreeSet<u64> = (5_000..6_024).map(place).collect();
-        assert_eq!(places.len(), 1024);
     }
 }

@@ -83,7 +83,7 @@ fn a_declared_error_comes_with_the_words_of_the_policy() {
 
 #[test]
 fn nonsense_of_every_kind() {
-    let kinds: [(&str, &str); 14] = [
+    let kinds: [(&str, &str); 15] = [
         // Of the traffic policy.
         ("no-eligibility", "0 answers to"),
         ("wrong-id", "answered for port"),
@@ -92,6 +92,7 @@ fn nonsense_of_every_kind() {
         ("route-to-empty-list", "internal clients to the local list"),
         ("external-route-to-empty-list", "external clients to the local list"),
         ("remote-in-local-list", "not on this node"),
+        ("all-in-local-list", "not on this node"),
         ("nobody-serves", "although an endpoint"),
         // Of the balancer.
         ("one-spread-too-many", "2 answers to 1"),
