@@ -8,8 +8,8 @@ pub mod peer;
 use std::net::{IpAddr, Ipv4Addr};
 
 use weir_model::{
-    Conditions, EndpointSpec, Event, Family, NodeIdentity, ObjectKey, Protocol, ServicePortSpec, ServiceSpec,
-    SlicePort, SliceSpec, Store,
+    EndpointSpec, Event, Family, NodeIdentity, ObjectKey, Protocol, ServicePortSpec, ServiceSpec, SlicePort, SliceSpec,
+    Store,
 };
 use weir_nft::{Dataplane, Installed};
 use weir_plan::{LocalPods, NodeFacts};
@@ -64,14 +64,8 @@ pub fn partial_slice(number: usize, endpoints: usize, live: usize, generation: u
     let endpoint = |at: usize| {
         let moved = if at + 1 == endpoints { generation % 2 * endpoints } else { 0 };
         EndpointSpec {
-            address: address(0x0b00_0000, number * endpoints * 2 + at + moved),
             node: Some(format!("node-{}", (number + at) % NODES)),
-            zone: None,
-            conditions: Conditions::ready(),
-            hint_zones: Vec::new(),
-            hint_nodes: Vec::new(),
-            weight: 1,
-            pod: None,
+            ..EndpointSpec::ready(address(0x0b00_0000, number * endpoints * 2 + at + moved))
         }
     };
     SliceSpec {

@@ -14,7 +14,7 @@ use serde_json::Value;
 use weir_benches::peer::{Layout, Restore, Version, load, update};
 use weir_benches::{NODE, POD_NETWORK, cluster, partial_slice, service, slice};
 use weir_model::{
-    Conditions, EndpointSpec, Event, Family, ObjectKey, Protocol, ServicePortSpec, ServiceSpec, SlicePort, SliceSpec,
+    EndpointSpec, Event, Family, ObjectKey, Protocol, ServicePortSpec, ServiceSpec, SlicePort, SliceSpec,
 };
 use weir_testbed::{Addresses, Host, enter_for_tests};
 use weir_tests::api_server::temporary;
@@ -63,14 +63,8 @@ fn example(number: u8, affinity_seconds: u32, endpoints: &[(Ipv4Addr, &str)]) ->
         ..ServiceSpec::default()
     };
     let endpoint = |&(address, node): &(Ipv4Addr, &str)| EndpointSpec {
-        address: IpAddr::V4(address),
         node: Some(node.to_owned()),
-        zone: None,
-        conditions: Conditions::ready(),
-        hint_zones: Vec::new(),
-        hint_nodes: Vec::new(),
-        weight: 1,
-        pod: None,
+        ..EndpointSpec::ready(IpAddr::V4(address))
     };
     let slice = SliceSpec {
         key: key.clone(),

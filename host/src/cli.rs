@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::str::FromStr;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use tracing::warn;
 use weir_model::Protocol;
 
@@ -42,8 +42,9 @@ enum Command {
     /// Programs this node and follows changes until SIGTERM; the rules stay.
     Run(RunArgs),
     /// Prints what would be programmed, in nft syntax. Needs no root.
-    Render(InputArgs),
-    /// Tells what happens to a packet: the rules it meets, the endpoints it can reach, and why.
+    Render(RenderArgs),
+    /// Tells what happens to a packet: the rules it meets, the endpoints it can reach, and why. Without manifests it
+    /// goes by the rules in the kernel.
     Explain(ExplainArgs),
     /// Builds a small node out of network namespaces, sends connections through it and shows where they go.
     Demo(DemoArgs),
@@ -58,11 +59,11 @@ enum Command {
     Policy(PolicyArgs),
 }
 
-/// Where the Services come from, and which node this is.
+/// What is planned for which node, for commands that need no cluster.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct InputArgs {
     /// Directory of Kubernetes manifests (YAML or JSON), searched recursively.
-    #[arg(long, value_name = "DIR", required_unless_present = "files", conflicts_with = "files")]
+    #[arg(long, value_name = "DIR", conflicts_with = "files")]
     pub(crate) manifests: Option<PathBuf>,
     /// Manifest files, instead of a directory.
     #[arg(short = 'f', long = "file", value_name = "FILE", num_args = 1..)]
@@ -157,6 +158,14 @@ pub(crate) struct DemoArgs {
     pub(crate) manifests: PathBuf,
 }
 
+/// `weir render`.
+#[derive(Args, Debug)]
+#[command(group(ArgGroup::new("input").required(true).args(["manifests", "files"])))]
+pub(crate) struct RenderArgs {
+    #[command(flatten)]
+    pub(crate) input: InputArgs,
+}
+
 /// `weir explain`.
 #[derive(Args, Debug)]
 pub(crate) struct ExplainArgs {
@@ -169,17 +178,8 @@ pub(crate) struct ExplainArgs {
     /// Where it goes: `IP:PORT`, with `/udp` or `/sctp` behind it for those protocols.
     #[arg(long, value_name = "IP:PORT[/PROTOCOL]")]
     pub(crate) to: Destination,
-    /// Directory of manifests to explain by; without one and without `-f`, the rules in the kernel.
-    #[arg(long, value_name = "DIR", conflicts_with = "files")]
-    pub(crate) manifests: Option<PathBuf>,
-    /// Manifest files to explain by.
-    #[arg(short = 'f', long = "file", value_name = "FILE", num_args = 1..)]
-    pub(crate) files: Vec<PathBuf>,
-    /// Directory of policies: a directory or a `.wasm` file for each.
-    #[arg(long, value_name = "DIR")]
-    pub(crate) policies: Option<PathBuf>,
     #[command(flatten)]
-    pub(crate) node: NodeArgs,
+    pub(crate) input: InputArgs,
     /// Addresses of the node, where it is not this machine.
     #[arg(long, value_name = "IP", value_delimiter = ',')]
     pub(crate) node_addresses: Vec<IpAddr>,
@@ -225,6 +225,13 @@ impl FromStr for Destination {
     }
 }
 
+impl InputArgs {
+    /// Whether there are manifests to go by.
+    pub(crate) fn is_given(&self) -> bool {
+        self.manifests.is_some() || !self.files.is_empty()
+    }
+}
+
 impl NodeArgs {
     /// The configuration of files and flags.
     fn load(&self) -> anyhow::Result<Loaded> {
@@ -238,8 +245,8 @@ impl Cli {
     fn start(&self) -> anyhow::Result<Config> {
         let node = match &self.command {
             Command::Run(args) => Some(&args.node),
-            Command::Render(args) => Some(&args.node),
-            Command::Explain(args) => Some(&args.node),
+            Command::Render(args) => Some(&args.input.node),
+            Command::Explain(args) => Some(&args.input.node),
             Command::Demo(_)
             | Command::Cleanup
             | Command::CheckConfig(_)

@@ -15,10 +15,12 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use tracing::warn;
 use weir_model::Store;
+use weir_nft::sim::Memory;
 use weir_nft::{Dataplane, Installed};
 use weir_policy::{Catalog, CodeCache, Decider, Engine, Policy};
 use weir_source::{Loaded, Manifests, Problem, Selection};
 
+use crate::cli::InputArgs;
 use crate::config::{Config, DefaultPolicies};
 use crate::node;
 use crate::pipeline::Pipeline;
@@ -71,6 +73,17 @@ fn pipeline<D: Dataplane>(config: &Config, catalog: Catalog, addresses: &[IpAddr
     let mut decider = Decider::new(catalog);
     decider.set_max_removed_percent(config.policies.max_removed_percent);
     Pipeline::new(store, decider, installed, dataplane)
+}
+
+/// A pipeline that has planned what `input` asks for on a node with those `addresses`, in memory only. What is wrong with
+/// some of it is logged.
+fn planned(input: &InputArgs, config: &Config, addresses: &[IpAddr]) -> anyhow::Result<Pipeline<Memory>> {
+    let loaded = load(&paths(input.manifests.as_ref(), &input.files), config)?;
+    let catalog = catalog(config, input.policies.as_deref())?;
+    let mut pipeline = pipeline(config, catalog, addresses, Memory::default());
+    apply(&mut pipeline, config, addresses, loaded);
+    pipeline.sync()?.log_problems();
+    Ok(pipeline)
 }
 
 /// Applies all of `loaded`, and what it tells of the node.

@@ -5,6 +5,8 @@ pub mod health_ports;
 pub(crate) mod listener;
 pub mod load;
 pub mod localhost_ports;
+#[cfg(test)]
+mod polling;
 
 use weir_model::{ServiceId, Store};
 use weir_nft::{Installed, Transaction};

@@ -18,6 +18,7 @@ pub mod node;
 pub mod notices;
 pub mod pipeline;
 pub mod policies;
+pub mod race;
 pub mod records;
 pub mod runner;
 pub mod serve;

@@ -6,8 +6,8 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use weir::pipeline::{Outcome, Pipeline};
 use weir_model::{
-    Conditions, EndpointSpec, Event, Family, NodeIdentity, ObjectKey, Protocol, ServiceKind, ServicePortSpec,
-    ServiceSpec, SlicePort, SliceSpec, Store,
+    EndpointSpec, Event, Family, NodeIdentity, ObjectKey, Protocol, ServiceKind, ServicePortSpec, ServiceSpec,
+    SlicePort, SliceSpec, Store,
 };
 use weir_nft::sim::Memory;
 use weir_nft::{Installed, Op, SetName, text};
@@ -57,22 +57,12 @@ fn service(name: &str, cluster_ip: &str) -> ServiceSpec {
 }
 
 fn slice(service: &str, addresses: impl IntoIterator<Item = IpAddr>) -> Event {
-    let endpoint = |address| EndpointSpec {
-        address,
-        node: None,
-        zone: None,
-        conditions: Conditions::ready(),
-        hint_zones: Vec::new(),
-        hint_nodes: Vec::new(),
-        weight: 1,
-        pod: None,
-    };
     Event::Slice(SliceSpec {
         key: key(&format!("{service}-1")),
         service: key(service),
         family: Family::V4,
         ports: vec![SlicePort { name: String::new(), protocol: Protocol::Tcp, port: 8080 }],
-        endpoints: addresses.into_iter().map(endpoint).collect(),
+        endpoints: addresses.into_iter().map(EndpointSpec::ready).collect(),
         triggered: None,
     })
 }

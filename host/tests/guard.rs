@@ -6,8 +6,8 @@ use std::time::Duration;
 use weir::metrics::{Metrics, Sources};
 use weir::pipeline::{Outcome, Pipeline};
 use weir_model::{
-    Conditions, EndpointSpec, Event, Family, NodeIdentity, ObjectKey, Protocol, ServicePortSpec, ServiceSpec,
-    SlicePort, SliceSpec, Store,
+    EndpointSpec, Event, Family, NodeIdentity, ObjectKey, Protocol, ServicePortSpec, ServiceSpec, SlicePort, SliceSpec,
+    Store,
 };
 use weir_nft::sim::Memory;
 use weir_nft::{Dataplane, Installed, text};
@@ -20,16 +20,7 @@ fn key(name: &str) -> ObjectKey {
 
 /// Service number `n` with endpoints 10.1.n.x, by the policy `weighted` with those settings.
 fn service(n: u8, settings: &str, hosts: impl IntoIterator<Item = u8>) -> [Event; 2] {
-    let endpoint = |host: u8| EndpointSpec {
-        address: [10, 1, n, host].into(),
-        node: None,
-        zone: None,
-        conditions: Conditions::ready(),
-        hint_zones: Vec::new(),
-        hint_nodes: Vec::new(),
-        weight: 1,
-        pod: None,
-    };
+    let endpoint = |host: u8| EndpointSpec::ready([10, 1, n, host].into());
     let name = format!("s{n}");
     let service = ServiceSpec {
         key: key(&name),

@@ -5,8 +5,8 @@ use std::io;
 
 use weir::pipeline::Pipeline;
 use weir_model::{
-    Conditions, EndpointSpec, Event, Family, NodeIdentity, ObjectKey, Protocol, ServicePortSpec, ServiceSpec,
-    SlicePort, SliceSpec, Store,
+    EndpointSpec, Event, Family, NodeIdentity, ObjectKey, Protocol, ServicePortSpec, ServiceSpec, SlicePort, SliceSpec,
+    Store,
 };
 use weir_nft::sim::Memory;
 use weir_nft::{CommitError, Dataplane, DumpError, Installed, Op, Receipt, Ruleset, Transaction, text};
@@ -77,16 +77,7 @@ fn service(n: u8, host: u8) -> [Event; 2] {
         ports: vec![ServicePortSpec { name: String::new(), protocol: Protocol::Tcp, port: 80, node_port: 0 }],
         ..ServiceSpec::default()
     };
-    let endpoint = EndpointSpec {
-        address: format!("10.1.0.{host}").parse().expect("an address"),
-        node: None,
-        zone: None,
-        conditions: Conditions::ready(),
-        hint_zones: Vec::new(),
-        hint_nodes: Vec::new(),
-        weight: 1,
-        pod: None,
-    };
+    let endpoint = EndpointSpec::ready(format!("10.1.0.{host}").parse().expect("an address"));
     let slice = SliceSpec {
         key: key(&format!("{name}-1")),
         service: key(&name),

@@ -24,8 +24,8 @@ use weir::policies::Policies;
 use weir::runner::{LEAST_INTERVAL, Runner};
 use weir::serve::{self, Subject};
 use weir_model::{
-    Conditions, EndpointSpec, Event, Family, NodeIdentity, ObjectKey, Protocol, ServicePortSpec, ServiceSpec,
-    SlicePort, SliceSpec, Store, TrafficPolicy,
+    EndpointSpec, Event, Family, NodeIdentity, ObjectKey, Protocol, ServicePortSpec, ServiceSpec, SlicePort, SliceSpec,
+    Store, TrafficPolicy,
 };
 use weir_nft::sim::Memory;
 use weir_nft::{CommitError, Dataplane, DumpError, Installed, Receipt, Ruleset, Transaction};
@@ -331,16 +331,7 @@ fn cluster() -> Event {
         internal_policy: TrafficPolicy::Local,
         ..ServiceSpec::default()
     };
-    let endpoint = EndpointSpec {
-        address: [10, 1, 0, 1].into(),
-        node: Some("elsewhere".to_owned()),
-        zone: None,
-        conditions: Conditions::ready(),
-        hint_zones: Vec::new(),
-        hint_nodes: Vec::new(),
-        weight: 1,
-        pod: None,
-    };
+    let endpoint = EndpointSpec { node: Some("elsewhere".to_owned()), ..EndpointSpec::ready([10, 1, 0, 1].into()) };
     let slice = SliceSpec {
         key: key("web-1"),
         service: key("web"),

@@ -26,8 +26,9 @@ mod trouble;
 
 use std::process::ExitCode;
 
-use libtest_mimic::{Arguments, Failed, Trial};
+use libtest_mimic::Arguments;
 use weir_testbed::enter_for_tests;
+use weir_tests::trials::trial;
 
 fn main() -> ExitCode {
     // The daemon is this program again: `weir` is nothing but its library.
@@ -77,11 +78,4 @@ fn main() -> ExitCode {
         trials.push(trial(name, test).with_ignored_flag(missing.is_some()));
     }
     libtest_mimic::run(&arguments, trials).exit_code()
-}
-
-fn trial(name: &str, test: fn()) -> Trial {
-    Trial::test(name, move || {
-        test();
-        Ok::<(), Failed>(())
-    })
 }

@@ -12,10 +12,11 @@ use serde_json::{Value, json};
 use weir_model::Family;
 use weir_testbed::{Call, Layout, Listen, Server, Transport};
 use weir_tests::lab::{BACKEND_PORT, address_of};
+use weir_tests::trials::trial;
 
 use crate::cluster::{Cluster, clients};
 use crate::objects::{Object, Pod};
-use crate::{affinity, sctp, trial};
+use crate::{affinity, sctp};
 
 const ALL: [&str; 3] = ["backend-1", "backend-2", "backend-3"];
 /// Where pods serve HTTP.

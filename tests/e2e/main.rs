@@ -29,18 +29,12 @@ mod servers;
 /// Endpoints that shut down.
 mod terminating;
 
-use libtest_mimic::{Arguments, Failed, Trial};
+use libtest_mimic::Arguments;
 use weir_testbed::enter_for_tests;
+use weir_tests::trials;
 
 /// Trials at once. They wait for time-outs most of the time, so more than there are processors.
 const THREADS: usize = 8;
-
-/// Trials named after their functions.
-macro_rules! trials {
-    ($($module:ident::{$($name:ident),* $(,)?})*) => {
-        vec![$($(trial(concat!(stringify!($module), "::", stringify!($name)), $module::$name)),*),*]
-    };
-}
 
 fn main() {
     let mut arguments = Arguments::from_args();
@@ -119,11 +113,4 @@ fn main() {
     trials.extend(granular::trials());
     trials.extend(servers::trials());
     libtest_mimic::run(&arguments, trials).exit();
-}
-
-fn trial(name: &str, test: impl FnOnce() + Send + 'static) -> Trial {
-    Trial::test(name, move || {
-        test();
-        Ok::<(), Failed>(())
-    })
 }

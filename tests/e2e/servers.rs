@@ -12,12 +12,12 @@ use std::time::{Duration, Instant};
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
 use weir_testbed::{Host, Layout};
+use weir_tests::trials::trial;
 
 use self::dnsmasq::{Dnsmasq, Question};
 use self::nginx::{Certificate, Nginx};
 use crate::cluster::{Cluster, Directory, socket};
 use crate::objects::{Object, Pod};
-use crate::trial;
 
 /// Connections to tell who serves. That one of three backends gets none of them happens once in 10⁶ times.
 const CONNECTIONS: usize = 36;

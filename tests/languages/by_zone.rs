@@ -2,8 +2,8 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use anyhow::{Context, ensure};
 use weir_model::{
-    Conditions, EndpointSpec, Event, Family, IndexFunction, NodeIdentity, ObjectKey, Protocol, ServicePortSpec,
-    ServiceSpec, SlicePort, SliceSpec, Store,
+    EndpointSpec, Event, Family, IndexFunction, NodeIdentity, ObjectKey, Protocol, ServicePortSpec, ServiceSpec,
+    SlicePort, SliceSpec, Store,
 };
 use weir_policy::{Catalog, Decider, Engine, Limits, Policy, Role};
 
@@ -119,14 +119,9 @@ fn apply(store: &mut Store, at: u8, settings: &str, zones: &[Option<&str>]) {
     let endpoint = |(host, zone): (u16, &Option<&str>)| {
         let [high, low] = host.to_be_bytes();
         EndpointSpec {
-            address: IpAddr::from(Ipv4Addr::new(10, at, high, low)),
             node: Some(format!("node-{}", host % 10)),
             zone: zone.map(str::to_owned),
-            conditions: Conditions::ready(),
-            hint_zones: Vec::new(),
-            hint_nodes: Vec::new(),
-            weight: 1,
-            pod: None,
+            ..EndpointSpec::ready(IpAddr::from(Ipv4Addr::new(10, at, high, low)))
         }
     };
     store.apply(Event::Slice(SliceSpec {

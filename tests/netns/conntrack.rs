@@ -20,8 +20,8 @@ const NODE_PORT: u16 = 30_080;
 const EXTERNAL_IP: &str = "198.51.100.9";
 /// The client's side of the one flow.
 const SOURCE_PORT: u16 = 9_053;
-/// Within this time after a change a flow must be where it belongs.
-const SOON: Duration = Duration::from_secs(1);
+/// Within this time after a change a flow must be where it belongs: a hundred times what it takes on an idle machine.
+const SOON: Duration = Duration::from_secs(5);
 /// Patience of one call: long enough for a busy machine, short enough to try several times.
 const PATIENCE: Duration = Duration::from_millis(150);
 /// The port of the HTTP servers of the TCP test.

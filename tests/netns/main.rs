@@ -21,15 +21,9 @@ mod spreading;
 /// What `nft list ruleset`, as an independent witness, says of our tables.
 mod witness;
 
-use libtest_mimic::{Arguments, Failed, Trial};
+use libtest_mimic::Arguments;
 use weir_testbed::enter_for_tests;
-
-/// Trials named after their functions.
-macro_rules! trials {
-    ($($module:ident::{$($name:ident),* $(,)?})*) => {
-        vec![$($(trial(concat!(stringify!($module), "::", stringify!($name)), $module::$name)),*),*]
-    };
-}
+use weir_tests::trials;
 
 fn main() {
     let arguments = Arguments::from_args();
@@ -105,11 +99,4 @@ fn main() {
         }
     ];
     libtest_mimic::run(&arguments, trials).exit();
-}
-
-fn trial(name: &str, test: fn()) -> Trial {
-    Trial::test(name, move || {
-        test();
-        Ok::<(), Failed>(())
-    })
 }

@@ -14,15 +14,9 @@ mod health_ports;
 /// Node ports on loopback.
 mod localhost_ports;
 
-use libtest_mimic::{Arguments, Failed, Trial};
+use libtest_mimic::Arguments;
 use weir_testbed::enter_for_tests;
-
-/// Trials named after their functions.
-macro_rules! trials {
-    ($($module:ident::{$($name:ident),* $(,)?})*) => {
-        vec![$($(trial(concat!(stringify!($module), "::", stringify!($name)), $module::$name)),*),*]
-    };
-}
+use weir_tests::trials;
 
 fn main() {
     let arguments = Arguments::from_args();
@@ -62,11 +56,4 @@ fn main() {
         }
     ];
     libtest_mimic::run(&arguments, trials).exit();
-}
-
-fn trial(name: &str, test: fn()) -> Trial {
-    Trial::test(name, move || {
-        test();
-        Ok::<(), Failed>(())
-    })
 }

@@ -8,3 +8,4 @@ pub mod lab;
 pub mod policies;
 pub mod report;
 pub mod requests;
+pub mod trials;

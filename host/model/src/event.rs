@@ -154,3 +154,20 @@ pub struct EndpointSpec {
     /// `targetRef.name`, if that is a Pod.
     pub pod: Option<String>,
 }
+
+impl EndpointSpec {
+    /// A ready endpoint of which only the address is known: on no node, in no zone, without hints, with weight 1.
+    #[must_use]
+    pub fn ready(address: IpAddr) -> Self {
+        Self {
+            address,
+            node: None,
+            zone: None,
+            conditions: Conditions::ready(),
+            hint_zones: Vec::new(),
+            hint_nodes: Vec::new(),
+            weight: 1,
+            pod: None,
+        }
+    }
+}

@@ -43,16 +43,7 @@ fn slice(name: &str, of: &str, endpoints: Vec<EndpointSpec>) -> SliceSpec {
 }
 
 fn endpoint(address: &str) -> EndpointSpec {
-    EndpointSpec {
-        address: ip(address),
-        node: None,
-        zone: None,
-        conditions: Conditions::ready(),
-        hint_zones: Vec::new(),
-        hint_nodes: Vec::new(),
-        weight: 1,
-        pod: None,
-    }
+    EndpointSpec::ready(ip(address))
 }
 
 fn apply(store: &mut Store, events: impl IntoIterator<Item = Event>) {

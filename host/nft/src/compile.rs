@@ -59,7 +59,7 @@ pub(crate) fn emit(plan: &PortPlan, mut numbers: impl FnMut(&Frontend) -> (u32, 
             let set = if cluster_ip { SetName::ClusterIps } else { SetName::ExternalIps };
             sink(set, ElementKey::new().address(ip).as_bytes(), &[]);
         }
-        if frontend.kind == FrontendKind::LoadBalancer && !plan.source_ranges.is_empty() {
+        if frontend.guarded {
             sink(SetName::Guarded, key.as_bytes(), &[]);
             for range in &plan.source_ranges {
                 sink(SetName::SourceRanges, key.network(*range).as_bytes(), &[]);

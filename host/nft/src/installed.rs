@@ -170,7 +170,8 @@ impl Installed {
             Op::AddChain(family, name, _) | Op::AddRule(family, name, _) => {
                 let is_guard = guards().iter().any(|(guard, _)| guard == name);
                 wanted(*family, &|_, plan| {
-                    is_guard && !plan.source_ranges.is_empty() || uses(plan).any(|(class, _)| class.chain() == *name)
+                    is_guard && plan.frontends.iter().any(|frontend| frontend.guarded)
+                        || uses(plan).any(|(class, _)| class.chain() == *name)
                 })
             }
             _ => Vec::new(),

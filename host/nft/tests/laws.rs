@@ -81,13 +81,14 @@ fn plans() -> impl Strategy<Value = PortPlan> {
                 port: 80,
                 kind,
                 treatment,
+                guarded: internal_local && kind == FrontendKind::LoadBalancer,
             };
             let mut frontends =
                 vec![frontend(3, FrontendKind::ClusterIp, internal), frontend(4, FrontendKind::LoadBalancer, external)];
             if node_port {
                 let port = 30_000 + u16::try_from(service).expect("few services");
-                let kind = FrontendKind::NodePort;
-                frontends.push(Frontend { address: FrontendAddress::NodePort, port, kind, treatment: external });
+                let (address, kind) = (FrontendAddress::NodePort, FrontendKind::NodePort);
+                frontends.push(Frontend { address, port, kind, treatment: external, guarded: false });
             }
             PortPlan {
                 key: key(service, family, protocol),
@@ -201,6 +202,7 @@ fn sets_grow() {
                 port: 80,
                 kind: FrontendKind::ClusterIp,
                 treatment: Treatment::Cluster,
+                guarded: false,
             };
             let target = Target { address: address(Family::V4, 2, service), port: 80, id: 0x8000_0001, local: false };
             let ring = PlanRing { index: IndexFunction::Random, slots: vec![0], affinity_seconds: 0 };

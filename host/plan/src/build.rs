@@ -60,6 +60,11 @@ pub fn build(
 ) -> Option<PortPlan> {
     let service = store.service(port.service)?;
     let spec = service.ports.iter().find(|spec| (spec.name, spec.protocol) == (port.name, port.protocol))?;
+    let source_ranges = source_ranges(service, node, port.family);
+    let guarded = |address| match address {
+        FrontendAddress::Ip(ip) => !source_ranges.is_empty() && service.load_balancer_ips.contains(&ip),
+        FrontendAddress::NodePort => false,
+    };
     let mut frontends: Vec<Frontend> = Vec::with_capacity(1);
     for (address, number, kind) in addresses(service, spec, port.family) {
         let key = FrontendKey { family: port.family, address, protocol: port.protocol, port: number };
@@ -69,7 +74,10 @@ pub fn build(
                 rejections.push(Rejection::Claimed { port, winner, key, kind });
             }
             _ if frontends.iter().any(|other| (other.address, other.port) == (address, number)) => {}
-            _ => frontends.push(Frontend { address, port: number, kind, treatment: treatment(kind, decision) }),
+            _ => {
+                let (treatment, guarded) = (treatment(kind, decision), guarded(address));
+                frontends.push(Frontend { address, port: number, kind, treatment, guarded });
+            }
         }
     }
     if frontends.is_empty() {
@@ -93,7 +101,7 @@ pub fn build(
         local: local.map(|ring| targets.ring(ring)),
         targets: targets.list,
         frontends,
-        source_ranges: source_ranges(service, node, port.family),
+        source_ranges,
     })
 }
 
@@ -134,7 +142,7 @@ pub fn addresses(service: &Service, port: &ServicePort, family: Family) -> Vec<(
         return found;
     }
     found.push((FrontendAddress::Ip(*cluster_ip), port.port, FrontendKind::ClusterIp));
-    // An address that is both is a balancer's: source ranges guard it (kube-proxy asks nothing else, either).
+    // An address that is several of these is the first: no Service's node port or balancer takes its ClusterIP away.
     let groups =
         [(&service.load_balancer_ips, FrontendKind::LoadBalancer), (&service.external_ips, FrontendKind::ExternalIp)];
     for (ips, kind) in groups {

@@ -22,7 +22,7 @@ pub struct PortPlan {
     pub cluster: Option<PlanRing>,
     /// The list of endpoints on this node.
     pub local: Option<PlanRing>,
-    /// Who may use the load balancer addresses, sorted, no network inside another; empty means everybody.
+    /// Who may use the guarded frontends, sorted, no network inside another.
     pub source_ranges: Vec<IpNet>,
 }
 
@@ -75,6 +75,8 @@ pub struct Frontend {
     pub kind: FrontendKind,
     /// What happens to a connection.
     pub treatment: Treatment,
+    /// Whether only [`PortPlan::source_ranges`] may use it: an address of a load balancer, whatever else it is.
+    pub guarded: bool,
 }
 
 /// The address of a frontend.

@@ -8,8 +8,8 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use weir_model::{
-    Conditions, EndpointSpec, Event, Family, NodeIdentity, ObjectKey, Protocol, ServiceId, ServicePortSpec,
-    ServiceSpec, SlicePort, SliceSpec, Store,
+    EndpointSpec, Event, Family, NodeIdentity, ObjectKey, Protocol, ServiceId, ServicePortSpec, ServiceSpec, SlicePort,
+    SliceSpec, Store,
 };
 use weir_policy::{Catalog, Decider, Engine, Limits};
 
@@ -104,14 +104,10 @@ fn cluster(services: u32, endpoints: u32, settings: Option<&str>) -> Store {
             ..ServiceSpec::default()
         }));
         let endpoint = |at: u32| EndpointSpec {
-            address: std::net::Ipv4Addr::from_bits(0x0b00_0000 + service * endpoints + at).into(),
             node: Some(format!("node-{}", at % 100)),
             zone: Some(format!("zone-{}", at % 3)),
-            conditions: Conditions::ready(),
-            hint_zones: Vec::new(),
-            hint_nodes: Vec::new(),
             weight: 1 + at % 4,
-            pod: None,
+            ..EndpointSpec::ready(std::net::Ipv4Addr::from_bits(0x0b00_0000 + service * endpoints + at).into())
         };
         store.apply(Event::Slice(SliceSpec {
             key: key.clone(),

@@ -15,14 +15,10 @@ fn cluster(policy: &str, settings: &str) -> Store {
     let key = |name: &str| ObjectKey { namespace: "default".to_owned(), name: name.to_owned() };
     let mut store = Store::new(NodeIdentity { name: "here".to_owned(), zone: "a".to_owned() });
     let endpoint = |host: u8, node: &str, zone: &str, conditions| EndpointSpec {
-        address: [10, 244, 0, host].into(),
         node: Some(node.to_owned()),
         zone: Some(zone.to_owned()),
         conditions,
-        hint_zones: Vec::new(),
-        hint_nodes: Vec::new(),
-        weight: 1,
-        pod: None,
+        ..EndpointSpec::ready([10, 244, 0, host].into())
     };
     let leaving = Conditions::SERVING | Conditions::TERMINATING;
     store.apply(Event::Slice(SliceSpec {

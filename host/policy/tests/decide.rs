@@ -26,14 +26,9 @@ fn service(name: &str, policy: Option<&str>) -> ServiceSpec {
 /// Endpoints as (last byte of the address, on this node, conditions).
 fn slice(service: &str, endpoints: &[(u8, bool, Conditions)]) -> SliceSpec {
     let endpoint = |(host, local, conditions): &(u8, bool, Conditions)| EndpointSpec {
-        address: format!("10.244.0.{host}").parse().expect("an address"),
         node: Some(if *local { "here" } else { "there" }.to_owned()),
-        zone: None,
         conditions: *conditions,
-        hint_zones: Vec::new(),
-        hint_nodes: Vec::new(),
-        weight: 1,
-        pod: None,
+        ..EndpointSpec::ready(format!("10.244.0.{host}").parse().expect("an address"))
     };
     SliceSpec {
         key: key(&format!("{service}-1")),

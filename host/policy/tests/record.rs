@@ -4,8 +4,8 @@
 use std::sync::{Arc, Mutex};
 
 use weir_model::{
-    Conditions, EndpointSpec, Event, Family, NodeIdentity, ObjectKey, Protocol, ServiceId, ServicePortSpec,
-    ServiceSpec, SlicePort, SliceSpec, Store,
+    EndpointSpec, Event, Family, NodeIdentity, ObjectKey, Protocol, ServiceId, ServicePortSpec, ServiceSpec, SlicePort,
+    SliceSpec, Store,
 };
 use weir_policy::{CallOutcome, Catalog, Decider, Engine, Limits, Policy, Record, RecordedShare, Recorder, Role};
 
@@ -43,14 +43,10 @@ fn store(policy: &str, settings: &str) -> Store {
             ..ServiceSpec::default()
         }));
         let endpoint = |n: u8| EndpointSpec {
-            address: [10, 1, at, n].into(),
             node: Some(format!("n{n}")),
             zone: Some(if n.is_multiple_of(2) { "a" } else { "b" }.to_owned()),
-            conditions: Conditions::ready(),
-            hint_zones: Vec::new(),
-            hint_nodes: Vec::new(),
             weight: u32::from(n),
-            pod: None,
+            ..EndpointSpec::ready([10, 1, at, n].into())
         };
         store.apply(Event::Slice(SliceSpec {
             key: key(name),

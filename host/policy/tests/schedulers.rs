@@ -7,7 +7,7 @@ use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
 use weir_model::{
-    Conditions, Decision, EndpointSpec, Event, Family, IndexFunction, Load, Loads, NodeIdentity, ObjectKey, Protocol,
+    Decision, EndpointSpec, Event, Family, IndexFunction, Load, Loads, NodeIdentity, ObjectKey, Protocol,
     ServicePortSpec, ServiceSpec, SlicePort, SliceSpec, Store,
 };
 use weir_policy::{BUILT_IN, Catalog, Decider, Engine, FailureReason, Limits, Role};
@@ -70,14 +70,10 @@ impl Node {
         for host in 1..=20 {
             let of_slice = endpoints.iter().filter(|(of, ..)| *of == host);
             let endpoint = |(host, zone, pod, weight): &Spec| EndpointSpec {
-                address: Ipv4Addr::new(10, 244, 0, *host).into(),
-                node: None,
                 zone: Some((*zone).to_owned()).filter(|zone| !zone.is_empty()),
-                conditions: Conditions::ready(),
-                hint_zones: Vec::new(),
-                hint_nodes: Vec::new(),
                 weight: *weight,
                 pod: Some((*pod).to_owned()),
+                ..EndpointSpec::ready(Ipv4Addr::new(10, 244, 0, *host).into())
             };
             self.store.apply(Event::Slice(SliceSpec {
                 key: key(&format!("web-{host}")),

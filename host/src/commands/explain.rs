@@ -62,13 +62,8 @@ pub(crate) fn run(args: &ExplainArgs, config: &Config) -> anyhow::Result<()> {
         interface: args.interface.clone(),
         ..Env::default()
     };
-    let from_manifests = args.manifests.is_some() || !args.files.is_empty();
-    let (ruleset, frontend): (Ruleset, Option<Owner>) = if from_manifests {
-        let loaded = super::load(&super::paths(args.manifests.as_ref(), &args.files), config)?;
-        let mut pipeline =
-            super::pipeline(config, super::catalog(config, args.policies.as_deref())?, &addresses, Memory::default());
-        super::apply(&mut pipeline, config, &addresses, loaded);
-        pipeline.sync()?.log_problems();
+    let (ruleset, frontend): (Ruleset, Option<Owner>) = if args.input.is_given() {
+        let pipeline = super::planned(&args.input, config, &addresses)?;
         let ruleset = pipeline.installed().ruleset();
         (ruleset, owner(&pipeline, &packet))
     } else {

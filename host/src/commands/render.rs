@@ -1,19 +1,14 @@
 //! `weir render`.
 
-use weir_nft::{sim::Memory, text};
+use weir_nft::text;
 
-use crate::cli::InputArgs;
+use crate::cli::RenderArgs;
 use crate::config::Config;
 use crate::node;
 
 /// Prints the ruleset the manifests ask for.
-pub(crate) fn run(args: &InputArgs, config: &Config) -> anyhow::Result<()> {
-    let loaded = super::load(&super::paths(args.manifests.as_ref(), &args.files), config)?;
-    let addresses = node::addresses()?;
-    let mut pipeline =
-        super::pipeline(config, super::catalog(config, args.policies.as_deref())?, &addresses, Memory::default());
-    super::apply(&mut pipeline, config, &addresses, loaded);
-    pipeline.sync()?.log_problems();
+pub(crate) fn run(args: &RenderArgs, config: &Config) -> anyhow::Result<()> {
+    let pipeline = super::planned(&args.input, config, &node::addresses()?)?;
     print!("{}", text::ruleset(&pipeline.installed().ruleset()));
     Ok(())
 }

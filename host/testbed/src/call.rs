@@ -280,6 +280,12 @@ impl Tally {
         self.answers.get(backend).copied().unwrap_or(0)
     }
 
+    /// The part of all answers that came from `backend`, 0 to 1.
+    #[must_use]
+    pub fn share_of(&self, backend: &str) -> f64 {
+        self.answers_of(backend) as f64 / self.answered().max(1) as f64
+    }
+
     /// Adds the outcome of one call.
     pub fn add(&mut self, outcome: Result<Answer, Failure>) {
         match outcome {

@@ -78,6 +78,11 @@ impl Node {
         &self.pods
     }
 
+    /// The pods whose names begin with `backend`, in the layout's order.
+    pub fn backends(&self) -> impl Iterator<Item = &Host> {
+        self.pods.iter().filter(|pod| pod.name().starts_with("backend"))
+    }
+
     /// The pod with this name.
     ///
     /// # Panics

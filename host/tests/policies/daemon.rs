@@ -14,8 +14,8 @@ use weir::policies::{Board, Deliveries, Delivery, Loading, Policies, State, Stat
 use weir::runner::{LEAST_INTERVAL, Runner};
 use weir::serve::Inspector;
 use weir_model::{
-    Conditions, EndpointSpec, Event, Family, IndexFunction, NodeIdentity, ObjectKey, Protocol, ServicePortSpec,
-    ServiceSpec, SlicePort, SliceSpec, Store,
+    EndpointSpec, Event, Family, IndexFunction, NodeIdentity, ObjectKey, Protocol, ServicePortSpec, ServiceSpec,
+    SlicePort, SliceSpec, Store,
 };
 use weir_nft::Installed;
 use weir_nft::sim::Memory;
@@ -152,16 +152,7 @@ pub(crate) fn key(name: &str) -> ObjectKey {
 
 /// A Service with two endpoints that asks for the policy `mine`.
 pub(crate) fn cluster() -> Event {
-    let endpoint = |n: u8| EndpointSpec {
-        address: [10, 1, 0, n].into(),
-        node: None,
-        zone: None,
-        conditions: Conditions::ready(),
-        hint_zones: Vec::new(),
-        hint_nodes: Vec::new(),
-        weight: 1,
-        pod: None,
-    };
+    let endpoint = |n: u8| EndpointSpec::ready([10, 1, 0, n].into());
     Event::Replace {
         services: vec![ServiceSpec {
             key: key("web"),

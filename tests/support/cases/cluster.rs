@@ -262,14 +262,12 @@ impl EndpointCase {
             conditions |= flag;
         }
         EndpointSpec {
-            address: self.addr,
             node: self.node.clone(),
             zone: self.zone.clone(),
             conditions,
             hint_zones: self.for_zones.clone(),
             hint_nodes: self.for_nodes.clone(),
-            weight: 1,
-            pod: None,
+            ..EndpointSpec::ready(self.addr)
         }
     }
 }

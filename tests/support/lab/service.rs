@@ -183,14 +183,10 @@ impl Service {
             port: self.target_port,
         };
         let endpoint = |backend: &Backend| EndpointSpec {
-            address: backend.address(like),
             node: Some(backend.node().to_owned()),
-            zone: None,
             conditions: self.conditions,
-            hint_zones: Vec::new(),
-            hint_nodes: Vec::new(),
             weight,
-            pod: None,
+            ..EndpointSpec::ready(backend.address(like))
         };
         SliceSpec {
             key: key(&format!("{}-{family:?}-{weight}", self.spec.key.name).to_lowercase()),

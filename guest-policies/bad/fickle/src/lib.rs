@@ -3,22 +3,12 @@
 
 wit_bindgen::generate!({ path: "../../../wit", world: "balancer-only" });
 
-use exports::weir::policy::about::{Guest as About, Info, Inputs, Problem};
 use exports::weir::policy::balancer::{Columns, Guest, IndexFunction, PolicyError, Ring, Share, Spread};
 use weir::policy::snapshot::View;
 
 struct Fickle;
 
-impl About for Fickle {
-    fn describe() -> Info {
-        let text = String::new;
-        Info { name: text(), version: text(), summary: text(), licence: text(), inputs: Inputs::AGES }
-    }
-
-    fn check(_: String) -> Vec<Problem> {
-        Vec::new()
-    }
-}
+bad_about::about!(Fickle, Inputs::AGES);
 
 impl Guest for Fickle {
     fn balance(_: &View, rings: Vec<Ring>, members: Columns) -> Result<Vec<Spread>, PolicyError> {

@@ -4,7 +4,6 @@ wit_bindgen::generate!({ path: "../../../wit", world: "policy" });
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use exports::weir::policy::about::{self, Info, Inputs, Problem};
 use exports::weir::policy::balancer::{self, IndexFunction, Ring, Share, Spread};
 use exports::weir::policy::traffic_policy::{self, Eligibility, Port, Route, Selection};
 use weir::policy::snapshot::View;
@@ -15,23 +14,7 @@ static USED: AtomicBool = AtomicBool::new(false);
 
 struct Garbage;
 
-impl about::Guest for Garbage {
-    fn describe() -> Info {
-        let (name, summary, licence) =
-            (env!("CARGO_PKG_NAME"), env!("CARGO_PKG_DESCRIPTION"), env!("CARGO_PKG_LICENSE"));
-        Info {
-            name: name.to_owned(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            summary: summary.to_owned(),
-            licence: licence.to_owned(),
-            inputs: Inputs::empty(),
-        }
-    }
-
-    fn check(_settings: String) -> Vec<Problem> {
-        Vec::new()
-    }
-}
+bad_about::about!(Garbage);
 
 impl traffic_policy::Guest for Garbage {
     fn decide(view: &View, ports: Vec<Port>, _: Columns) -> Result<Vec<Eligibility>, PolicyError> {

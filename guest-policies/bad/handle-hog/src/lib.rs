@@ -17,7 +17,6 @@ wit_bindgen::generate!({
 });
 
 use exports::example::hoarder::hoard::{Coin, Guest as Hoard, GuestCoin};
-use exports::weir::policy::about::{Guest as About, Info, Inputs, Problem};
 use exports::weir::policy::balancer::{Columns, Guest, PolicyError, Ring, Spread};
 use weir::policy::snapshot::View;
 
@@ -32,16 +31,7 @@ impl Hoard for HandleHog {
     type Coin = Penny;
 }
 
-impl About for HandleHog {
-    fn describe() -> Info {
-        let text = String::new;
-        Info { name: text(), version: text(), summary: text(), licence: text(), inputs: Inputs::empty() }
-    }
-
-    fn check(_: String) -> Vec<Problem> {
-        Vec::new()
-    }
-}
+bad_about::about!(HandleHog);
 
 impl Guest for HandleHog {
     fn balance(_: &View, _: Vec<Ring>, _: Columns) -> Result<Vec<Spread>, PolicyError> {

@@ -2,22 +2,12 @@
 
 wit_bindgen::generate!({ path: "../../../wit", world: "balancer-only" });
 
-use exports::weir::policy::about::{Guest as About, Info, Inputs, Problem};
 use exports::weir::policy::balancer::{Columns, Guest, PolicyError, Ring, Spread};
 use weir::policy::snapshot::View;
 
 struct Deep;
 
-impl About for Deep {
-    fn describe() -> Info {
-        let text = String::new;
-        Info { name: text(), version: text(), summary: text(), licence: text(), inputs: Inputs::empty() }
-    }
-
-    fn check(_: String) -> Vec<Problem> {
-        Vec::new()
-    }
-}
+bad_about::about!(Deep);
 
 impl Guest for Deep {
     fn balance(_: &View, rings: Vec<Ring>, _: Columns) -> Result<Vec<Spread>, PolicyError> {

@@ -2,29 +2,12 @@
 
 wit_bindgen::generate!({ path: "../../../wit", world: "balancer-only" });
 
-use exports::weir::policy::about::{self, Info, Inputs, Problem};
 use exports::weir::policy::balancer::{Columns, Guest, IndexFunction, PolicyError, Ring, Share, Spread};
 use weir::policy::snapshot::View;
 
 struct Trap;
 
-impl about::Guest for Trap {
-    fn describe() -> Info {
-        let (name, summary, licence) =
-            (env!("CARGO_PKG_NAME"), env!("CARGO_PKG_DESCRIPTION"), env!("CARGO_PKG_LICENSE"));
-        Info {
-            name: name.to_owned(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            summary: summary.to_owned(),
-            licence: licence.to_owned(),
-            inputs: Inputs::empty(),
-        }
-    }
-
-    fn check(_settings: String) -> Vec<Problem> {
-        Vec::new()
-    }
-}
+bad_about::about!(Trap);
 
 impl Guest for Trap {
     fn balance(view: &View, rings: Vec<Ring>, _: Columns) -> Result<Vec<Spread>, PolicyError> {

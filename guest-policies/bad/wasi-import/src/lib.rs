@@ -13,29 +13,12 @@ wit_bindgen::generate!({
     generate_all,
 });
 
-use exports::weir::policy::about::{self, Info, Inputs, Problem};
 use exports::weir::policy::balancer::{Columns, Guest, IndexFunction, PolicyError, Ring, Share, Spread};
 use weir::policy::snapshot::View;
 
 struct Clocked;
 
-impl about::Guest for Clocked {
-    fn describe() -> Info {
-        let (name, summary, licence) =
-            (env!("CARGO_PKG_NAME"), env!("CARGO_PKG_DESCRIPTION"), env!("CARGO_PKG_LICENSE"));
-        Info {
-            name: name.to_owned(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            summary: summary.to_owned(),
-            licence: licence.to_owned(),
-            inputs: Inputs::empty(),
-        }
-    }
-
-    fn check(_settings: String) -> Vec<Problem> {
-        Vec::new()
-    }
-}
+bad_about::about!(Clocked);
 
 impl Guest for Clocked {
     fn balance(_: &View, rings: Vec<Ring>, _: Columns) -> Result<Vec<Spread>, PolicyError> {

@@ -22,7 +22,6 @@ wit_bindgen::generate!({
     generate_all,
 });
 
-use exports::weir::policy::about::{Guest as About, Info, Inputs, Problem};
 use exports::weir::policy::balancer::{Columns, Guest, IndexFunction, PolicyError, Ring, Share, Spread};
 use wasi::cli::{environment, stdin, stdout};
 use wasi::clocks::{monotonic_clock, wall_clock};
@@ -37,16 +36,7 @@ const HOUR: u64 = 3600 * 1_000_000_000;
 
 struct Probe;
 
-impl About for Probe {
-    fn describe() -> Info {
-        let text = String::new;
-        Info { name: text(), version: text(), summary: text(), licence: text(), inputs: Inputs::empty() }
-    }
-
-    fn check(_: String) -> Vec<Problem> {
-        Vec::new()
-    }
-}
+bad_about::about!(Probe);
 
 impl Guest for Probe {
     fn balance(_: &View, rings: Vec<Ring>, _: Columns) -> Result<Vec<Spread>, PolicyError> {

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use weir_model::{
-    Conditions, EndpointSpec, Event, Family, IndexFunction, Load, Loads, NodeIdentity, ObjectKey, Protocol,
-    ServicePortSpec, ServiceSpec, SlicePort, SliceSpec, Store,
+    EndpointSpec, Event, Family, IndexFunction, Load, Loads, NodeIdentity, ObjectKey, Protocol, ServicePortSpec,
+    ServiceSpec, SlicePort, SliceSpec, Store,
 };
 use weir_policy::{Catalog, Decider, Engine, Limits};
 
@@ -86,16 +86,7 @@ impl Weir {
     }
 
     fn set_endpoints(&mut self, there: &[bool]) {
-        let endpoint = |at: usize| EndpointSpec {
-            address: address(at),
-            node: None,
-            zone: None,
-            conditions: Conditions::ready(),
-            hint_zones: Vec::new(),
-            hint_nodes: Vec::new(),
-            weight: self.weights[at],
-            pod: None,
-        };
+        let endpoint = |at: usize| EndpointSpec { weight: self.weights[at], ..EndpointSpec::ready(address(at)) };
         self.store.apply(Event::Slice(SliceSpec {
             key: key(),
             service: key(),

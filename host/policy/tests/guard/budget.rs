@@ -4,22 +4,13 @@ use std::time::{Duration, Instant};
 
 use weir_bad_guests as guests;
 use weir_model::{Conditions, Origin};
-use weir_policy::{Artifact, BUILT_IN, Decisions, Limits};
+use weir_policy::{Artifact, Decisions, Limits};
 
-use super::support::Node;
+use super::support::{Node, artifact, built_in};
 
-fn built_in(name: &str) -> Vec<u8> {
-    BUILT_IN.iter().find(|(built_in, _)| *built_in == name).expect("built in").1.to_vec()
-}
-
-fn artifact(component: Vec<u8>, settings: &str, max_removed_percent: Option<u8>) -> Artifact {
-    Artifact {
-        name: "mine".to_owned(),
-        component,
-        settings: settings.to_owned(),
-        max_removed_percent,
-        ..Artifact::default()
-    }
+/// The policy `weighted` as `mine`.
+fn weighted(settings: &str, max_removed_percent: Option<u8>) -> Artifact {
+    Artifact { max_removed_percent, ..artifact(built_in("weighted"), settings) }
 }
 
 /// Weights by address that leave the first of `of` endpoints.
@@ -36,11 +27,11 @@ fn serving(decisions: &Decisions) -> usize {
 /// Five Services with so many endpoints each, all served by `mine`.
 fn node(endpoints: u8) -> Node {
     let mut node = Node::new(Limits::default(), &[]);
-    node.deliver(&artifact(built_in("weighted"), "", None)).expect("taken");
+    node.deliver(&weighted("", None)).expect("taken");
     for number in 0..5 {
         node.set(&format!("web-{number}"), "mine", "", 1..=endpoints);
     }
-    let decisions = node.decide(Instant::now());
+    let decisions = node.decide();
     assert_eq!((decisions.failures.len(), serving(&decisions)), (0, 5 * usize::from(endpoints)));
     node
 }
@@ -53,26 +44,26 @@ fn served_now(node: &mut Node) -> usize {
 #[test]
 fn a_version_that_takes_most_endpoints_away_is_refused_as_a_whole() {
     let mut node = node(10);
-    let refused = node.deliver(&artifact(built_in("weighted"), &only_the_first(10), None)).expect_err("too much");
+    let refused = node.deliver(&weighted(&only_the_first(10), None)).expect_err("too much");
     assert_eq!((refused.reason, refused.failed), ("budget", 5));
     assert!(refused.message.contains("45 of 50") && refused.message.contains("at most 50 %"), "{refused}");
     assert_eq!(served_now(&mut node), 50, "the version before decides on");
 
     // Forced, it is taken; and giving back is never too much.
-    node.deliver(&artifact(built_in("weighted"), &only_the_first(10), Some(100))).expect("forced");
+    node.deliver(&weighted(&only_the_first(10), Some(100))).expect("forced");
     assert_eq!(served_now(&mut node), 5);
-    node.deliver(&artifact(built_in("weighted"), "", None)).expect("it gives back");
+    node.deliver(&weighted("", None)).expect("it gives back");
     assert_eq!(served_now(&mut node), 50);
     // The node's word counts where the policy has none of its own.
     node.decider.set_max_removed_percent(90);
-    node.deliver(&artifact(built_in("weighted"), &only_the_first(10), None)).expect("allowed");
+    node.deliver(&weighted(&only_the_first(10), None)).expect("allowed");
     assert_eq!(served_now(&mut node), 5);
 }
 
 #[test]
 fn a_handful_of_endpoints_may_always_go() {
     let mut node = node(3);
-    node.deliver(&artifact(built_in("weighted"), &only_the_first(3), None)).expect("10 of 15 is a handful");
+    node.deliver(&weighted(&only_the_first(3), None)).expect("10 of 15 is a handful");
     assert_eq!(served_now(&mut node), 5);
 }
 
@@ -93,7 +84,7 @@ fn what_the_cluster_takes_away_is_no_matter_of_the_budget() {
             _ => node.set(&name, "mine", &only_the_first(10), 1..=10),
         }
     }
-    let decisions = node.decide(now);
+    let decisions = node.decide_at(now);
     assert!(decisions.failures.is_empty() && decisions.rests.is_empty(), "{:?}", decisions.failures);
     assert_eq!(serving(&decisions), 5);
 }
@@ -105,8 +96,8 @@ fn the_first_decision_never_counts() {
         node.set(&format!("web-{number}"), "mine", "", 1..=10);
     }
     // Until the policy comes, the node's default serves all of them.
-    assert_eq!(serving(&node.decide(Instant::now())), 50);
-    node.deliver(&artifact(built_in("weighted"), &only_the_first(10), None)).expect("these Services chose it");
+    assert_eq!(serving(&node.decide()), 50);
+    node.deliver(&weighted(&only_the_first(10), None)).expect("these Services chose it");
     assert_eq!(served_now(&mut node), 5);
 }
 
@@ -119,12 +110,12 @@ fn one_that_changes_its_mind_is_held_back_and_tried_again() {
     }
     let start = Instant::now();
     let at = |seconds| start + Duration::from_secs(seconds);
-    assert_eq!(serving(&node.decide(start)), 50);
+    assert_eq!(serving(&node.decide_at(start)), 50);
     // Young endpoints serve alone from now on: the eleventh is the only young one.
     for number in 0..5 {
         node.set(&format!("web-{number}"), "fickle", "", 1..=11);
     }
-    let changed = node.decide(at(1));
+    let changed = node.decide_at(at(1));
     assert_eq!((serving(&changed), changed.failures.len()), (55, 0), "nothing is young enough to change its mind");
     let due = node.decider.next_due().expect("it wants another look");
     let held = node.decide_due(due.max(at(20)));

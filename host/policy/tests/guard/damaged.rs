@@ -89,7 +89,7 @@ proptest! {
                 for name in ["one", "two"] {
                     node.set(name, "damaged", "", 1..=3);
                 }
-                let decisions = node.decide(Instant::now());
+                let decisions = node.decide();
                 prop_assert_eq!(decisions.ports.len(), 2, "whatever it says, both are decided");
                 prop_assert!(decisions.ports.iter().all(|(_, decision)| decision.cluster.is_some() || decision.local.is_some()));
             }

@@ -7,7 +7,7 @@ use weir_bad_guests as guests;
 use weir_model::{Origin, Route};
 use weir_policy::{Artifact, Engine, Limits, LoadError, Policy};
 
-use super::support::Node;
+use super::support::{Node, artifact};
 
 fn own(limits: &[(&str, u64)]) -> BTreeMap<String, u64> {
     limits.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect()
@@ -16,27 +16,21 @@ fn own(limits: &[(&str, u64)]) -> BTreeMap<String, u64> {
 /// The reason that is expected, the guest, its settings and its own limits.
 type Case<'a> = (&'static str, &'static [u8], &'static str, &'a [(&'static str, u64)]);
 
-fn artifact(component: &[u8], settings: &str, limits: &[(&str, u64)]) -> Artifact {
-    Artifact {
-        name: "bad".to_owned(),
-        component: component.to_vec(),
-        settings: settings.to_owned(),
-        limits: own(limits),
-        ..Artifact::default()
-    }
+fn limited(component: &[u8], settings: &str, limits: &[(&str, u64)]) -> Artifact {
+    Artifact { limits: own(limits), ..artifact(component, settings) }
 }
 
 /// What the guest fails for, with limits of its own: the reason, and what it took by the clock.
 fn reason(component: &[u8], settings: &str, limits: &[(&str, u64)]) -> (String, Duration) {
     let mut node = Node::new(Limits::default(), &[]);
     node.set("other", "", "", 1..=2);
-    node.decide(Instant::now());
-    let policy = Policy::from_artifact(&node.engine, &artifact(component, "", limits), &[]).expect("it loads");
+    node.decide();
+    let policy = Policy::from_artifact(&node.engine, &limited(component, "", limits), &[]).expect("it loads");
     // Nobody asks for it yet, so nothing tells that it is bad.
     node.decider.replace(&node.store, policy).expect("taken");
-    node.set("victim", "bad", settings, 1..=3);
+    node.set("victim", "mine", settings, 1..=3);
     let start = Instant::now();
-    let decisions = node.decide(start);
+    let decisions = node.decide_at(start);
     let [failure] = &decisions.failures[..] else { panic!("one failure: {:?}", decisions.failures) };
     let (_, decision) = decisions.ports.iter().find(|(_, decision)| decision.backends.len() == 3).expect("decided");
     assert!(matches!(decision.origin, Origin::Fallback(_)) && decision.internal == Route::Cluster, "{decision:?}");
@@ -80,10 +74,10 @@ fn what_breaks_a_limit_at_the_start_is_not_loaded() {
         ("too-large", guests::TRAP, "", &[("component-bytes", 100)]),
     ];
     for (expected, component, settings, limits) in cases {
-        let why = Policy::from_artifact(&engine, &artifact(component, settings, limits), &[]).expect_err(expected);
+        let why = Policy::from_artifact(&engine, &limited(component, settings, limits), &[]).expect_err(expected);
         assert_eq!(why.reason(), expected, "{why}");
     }
-    let fine = artifact(guests::CHECK_FAILS, "\"calm\"", &[]);
+    let fine = artifact(guests::CHECK_FAILS, "\"calm\"");
     Policy::from_artifact(&engine, &fine, &[]).expect("with other settings it does well");
 }
 
@@ -92,7 +86,7 @@ fn limits_of_its_own_stay_below_the_nodes_and_name_the_field() {
     let ceilings = Limits { fuel: 20_000_000, ..Limits::ceilings() };
     let engine = Engine::new(Limits::default()).expect("an engine").with_ceilings(ceilings);
     let refused = |limits: &[(&str, u64)]| {
-        let why = Policy::from_artifact(&engine, &artifact(guests::TRAP, "", limits), &[]).expect_err("refused");
+        let why = Policy::from_artifact(&engine, &limited(guests::TRAP, "", limits), &[]).expect_err("refused");
         assert!(matches!(why, LoadError::Limits(_)) && why.reason() == "limits");
         why.to_string()
     };
@@ -102,7 +96,7 @@ fn limits_of_its_own_stay_below_the_nodes_and_name_the_field() {
     );
     assert!(refused(&[("handles", 0)]).starts_with("limits: handles: must be 1 to "));
     assert!(refused(&[("stack-bytes", 1)]).contains("stack-bytes: there is no such limit for one policy"));
-    let taken = Policy::from_artifact(&engine, &artifact(guests::TRAP, "", &[("fuel", 20_000_000)]), &[]);
+    let taken = Policy::from_artifact(&engine, &limited(guests::TRAP, "", &[("fuel", 20_000_000)]), &[]);
     let taken = taken.expect("the ceiling itself is allowed");
     assert_eq!((taken.limits().fuel, taken.limits().memory), (20_000_000, 64 << 20), "all others are the node's");
 }

@@ -17,7 +17,7 @@ fn a_port_whose_policy_failed_rests_twice_as_long_each_time() {
     let mut node = Node::new(Limits::default(), &[("bad", guests::TRAP)]);
     node.set("web", "bad", "trap", 1..=3);
     let start = Instant::now();
-    let first = node.decide(start);
+    let first = node.decide_at(start);
     assert_eq!((first.failures.len(), first.failures[0].attempt), (1, Attempt::First), "{:?}", first.failures);
     let mut waits = Vec::new();
     let mut now = start;
@@ -39,7 +39,7 @@ fn a_port_whose_policy_failed_rests_twice_as_long_each_time() {
     // What is new is asked about at once, and what does well rests no more.
     assert_eq!(node.decider.resting_ports()["bad"], 1);
     node.set("web", "bad", "", 1..=3);
-    let well = node.decide(now);
+    let well = node.decide_at(now);
     assert!(well.failures.is_empty() && matches!(well.ports[0].1.origin, Origin::Policy { .. }), "{well:?}");
     assert!(node.decider.resting_ports().is_empty() && node.decider.next_due().is_none());
 }
@@ -49,9 +49,9 @@ fn a_service_that_goes_takes_its_rest_along() {
     let mut node = Node::new(Limits::default(), &[("bad", guests::TRAP)]);
     node.set("web", "bad", "trap", 1..=3);
     let now = Instant::now();
-    node.decide(now);
+    node.decide_at(now);
     node.remove("web");
-    node.decide(now);
+    node.decide_at(now);
     assert!(node.decider.resting_ports().is_empty() && node.decider.next_due().is_none());
 }
 
@@ -62,12 +62,12 @@ fn good_services_of_a_policy_do_not_wait_for_the_bad_one() {
     for number in 0..20 {
         node.set(&format!("web-{number}"), "bad", if number < 10 { "trap" } else { "" }, 1..=2);
     }
-    assert_eq!(node.decide(start).failures.len(), 10);
+    assert_eq!(node.decide_at(start).failures.len(), 10);
     for second in 1..5 {
         for number in 10..20 {
             node.set(&format!("web-{number}"), "bad", "", 1..=(2 + second));
         }
-        let decisions = node.decide(start + seconds(second.into()) / 10);
+        let decisions = node.decide_at(start + seconds(second.into()) / 10);
         assert!(decisions.failures.is_empty(), "{:?}", decisions.failures);
         assert_eq!(decisions.stats["bad"].calls, 1, "they share one call");
     }
@@ -83,7 +83,7 @@ fn a_policy_that_never_ends_costs_less_than_a_hundredth_of_the_time() {
         node.set(&format!("web-{number}"), "spin", "", 1..=10);
     }
     let start = Instant::now();
-    let first = node.decide(start);
+    let first = node.decide_at(start);
     assert_eq!(first.failures.len(), 200);
     let [rest] = &first.rests[..] else { panic!("it rests as a whole, and that is told once: {:?}", first.rests) };
     assert_eq!((&*rest.policy, rest.reason, &rest.port), ("spin", FailureReason::Fuel, &None));

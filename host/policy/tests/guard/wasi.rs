@@ -5,31 +5,31 @@ use std::time::{Duration, Instant};
 use weir_bad_guests as guests;
 use weir_policy::{Artifact, Decisions, Engine, Limits, Policy, Wasi};
 
-use super::support::Node;
+use super::support::{Node, artifact};
 
-fn artifact(component: &[u8], wasi: Wasi) -> Artifact {
-    Artifact { name: "mine".to_owned(), component: component.to_vec(), wasi, ..Artifact::default() }
+fn with_wasi(component: &[u8], wasi: Wasi) -> Artifact {
+    Artifact { wasi, ..artifact(component, "") }
 }
 
 /// What a fresh node decides for Services of that policy.
 fn decide(component: &[u8], services: usize) -> Decisions {
     let mut node = Node::new(Limits::default(), &[]);
-    node.deliver(&artifact(component, Wasi::Inert)).expect("taken");
+    node.deliver(&with_wasi(component, Wasi::Inert)).expect("taken");
     for number in 0..services {
         node.set(&format!("web-{number}"), "mine", "", 1..=3);
     }
-    node.decide(Instant::now())
+    node.decide()
 }
 
 #[test]
 fn it_is_refused_with_a_word_on_how_to_get_it() {
     let engine = Engine::new(Limits::default()).expect("an engine");
     for component in [guests::WASI_IMPORT, guests::WASI_PROBE] {
-        let why = Policy::from_artifact(&engine, &artifact(component, Wasi::Pure), &[]).expect_err("refused");
+        let why = Policy::from_artifact(&engine, &with_wasi(component, Wasi::Pure), &[]).expect_err("refused");
         assert!(why.reason() == "imports-wasi" && why.to_string().contains("`wasi: inert`"), "{why}");
     }
     // Whatever else it imports is refused all the same.
-    let why = Policy::from_artifact(&engine, &artifact(guests::HOST_IMPORT, Wasi::Inert), &[]).expect_err("refused");
+    let why = Policy::from_artifact(&engine, &with_wasi(guests::HOST_IMPORT, Wasi::Inert), &[]).expect_err("refused");
     assert_eq!(why.reason(), "unknown-import", "{why}");
 }
 

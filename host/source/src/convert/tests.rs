@@ -315,16 +315,7 @@ fn some_objects_are_not_ours() {
 fn what_a_plain_slice_means() {
     let spec = taken_slice(&[]);
     assert_eq!((spec.key.to_string(), spec.service.to_string()), ("shop/web-1".to_owned(), "shop/web".to_owned()));
-    let endpoint = |address: &str| EndpointSpec {
-        address: ip(address),
-        node: None,
-        zone: None,
-        conditions: Conditions::ready(),
-        hint_zones: Vec::new(),
-        hint_nodes: Vec::new(),
-        weight: 1,
-        pod: None,
-    };
+    let endpoint = |address: &str| EndpointSpec::ready(ip(address));
     assert_eq!(spec.endpoints, [endpoint("10.1.0.1"), endpoint("10.1.0.3")], "first address only");
     assert_eq!(
         spec.ports.iter().map(|port| (port.name.as_str(), port.protocol, port.port)).collect::<Vec<_>>(),

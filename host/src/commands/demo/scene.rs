@@ -27,7 +27,7 @@ impl Scene {
             })
             .collect();
         let mut servers = Vec::new();
-        for backend in node.pods().iter().filter(|pod| pod.name().starts_with("backend")) {
+        for backend in node.backends() {
             servers.extend(Server::start_all(backend, &listen)?);
         }
         Ok(Self { node, _servers: servers })

@@ -108,7 +108,7 @@ impl Row {
             return self.tally.answers.len() == 1
                 && self.tally.answers.keys().all(|name| self.expected.contains_key(name));
         }
-        let close = |(name, share): (&String, &f64)| (share_of(&self.tally, name) - share).abs() < TOLERANCE;
+        let close = |(name, share): (&String, &f64)| (self.tally.share_of(name) - share).abs() < TOLERANCE;
         self.expected.iter().all(close) && self.tally.answers.keys().all(|name| self.expected.contains_key(name))
     }
 }
@@ -124,7 +124,7 @@ impl fmt::Display for Row {
         }
         for (at, (name, share)) in self.expected.iter().enumerate() {
             let gap = if at == 0 { "" } else { ", " };
-            write!(f, "{gap}{} {:.0}→{:.0} %", short(name), share * 100.0, share_of(&self.tally, name) * 100.0)?;
+            write!(f, "{gap}{} {:.0}→{:.0} %", short(name), share * 100.0, self.tally.share_of(name) * 100.0)?;
         }
         if self.affinity {
             write!(f, "; stays with one")?;
@@ -139,13 +139,8 @@ impl fmt::Display for Row {
 /// Who answered how often, in words.
 pub(super) fn shares(tally: &Tally) -> String {
     let all: Vec<String> =
-        tally.answers.keys().map(|name| format!("{} {:.0} %", short(name), share_of(tally, name) * 100.0)).collect();
+        tally.answers.keys().map(|name| format!("{} {:.0} %", short(name), tally.share_of(name) * 100.0)).collect();
     all.join(", ")
-}
-
-pub(super) fn share_of(tally: &Tally, name: &str) -> f64 {
-    let as_float = |count: u64| f64::from(u32::try_from(count).unwrap_or(u32::MAX));
-    as_float(tally.answers_of(name)) / as_float(tally.answered().max(1))
 }
 
 /// `backend-1` as `b1`: lines stay readable.

@@ -195,14 +195,11 @@ fn endpoint_at(family: Family, at: u32, n: u32) -> EndpointSpec {
         Family::V6 => Ipv6Addr::from_bits(0xfd00_0010_0244 << 80 | u128::from(at)).into(),
     };
     EndpointSpec {
-        address,
         node: Some(format!("node-{}", n % 100)),
         zone: Some(format!("zone-{}", n % 3)),
-        conditions: Conditions::ready(),
-        hint_zones: Vec::new(),
-        hint_nodes: Vec::new(),
         weight: 1 + n % 4,
         pod: Some(format!("pod-{n}")),
+        ..EndpointSpec::ready(address)
     }
 }
 

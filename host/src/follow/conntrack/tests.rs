@@ -2,7 +2,6 @@
 
 use std::sync::Mutex;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
 
 use weir_conntrack::{Dump, Flow};
 use weir_model::{
@@ -13,6 +12,7 @@ use weir_nft::{Installed, Transaction};
 use weir_plan::FrontendAddress;
 
 use super::*;
+use crate::follow::polling::until;
 
 /// Flows that can be looked at from outside, and how many deletions are refused first.
 #[derive(Clone, Default)]
@@ -58,16 +58,7 @@ impl Cluster {
 
     /// Makes the endpoints those with these numbers, in this state.
     fn endpoints(&mut self, protocol: Protocol, numbers: &[u8], conditions: Conditions) {
-        let endpoint = |number: &u8| EndpointSpec {
-            address: [10, 244, 0, *number].into(),
-            node: None,
-            zone: None,
-            conditions,
-            hint_zones: Vec::new(),
-            hint_nodes: Vec::new(),
-            weight: 1,
-            pod: None,
-        };
+        let endpoint = |number: &u8| EndpointSpec { conditions, ..EndpointSpec::ready([10, 244, 0, *number].into()) };
         self.store.apply(Event::Slice(SliceSpec {
             key: key("dns-1"),
             service: key("dns"),
@@ -100,14 +91,6 @@ fn flow(number: u8) -> Flow {
         reply_source: ([10, 244, 0, number], 8053).into(),
         zone: 0,
         id: number.into(),
-    }
-}
-
-fn until(what: &str, holds: impl Fn() -> bool) {
-    let start = Instant::now();
-    while !holds() {
-        assert!(start.elapsed() < Duration::from_secs(10), "{what}");
-        std::thread::sleep(Duration::from_millis(2));
     }
 }
 

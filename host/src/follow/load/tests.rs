@@ -6,6 +6,7 @@ use weir_conntrack::load::{Received, State};
 use weir_conntrack::{Dump, Flow};
 
 use super::*;
+use crate::follow::polling::until;
 
 /// A kernel whose events can be set from outside. It is closed when the last reader is.
 #[derive(Clone, Default)]
@@ -58,14 +59,6 @@ fn flow(id: u32) -> Flow {
 fn sums(follower: &LoadFollower) -> (u32, u32) {
     let load = follower.load(Protocol::Tcp, [10, 244, 0, 1].into(), 8080);
     (load.active, load.begun)
-}
-
-fn until(what: &str, holds: impl Fn() -> bool) {
-    let start = Instant::now();
-    while !holds() {
-        assert!(start.elapsed() < Duration::from_secs(10), "{what}");
-        std::thread::sleep(Duration::from_millis(2));
-    }
 }
 
 #[test]

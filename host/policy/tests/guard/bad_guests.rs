@@ -1,85 +1,12 @@
 //! Guests that do wrong: each is told apart by its reason, costs nobody else anything, and the sync goes on.
-#![allow(clippy::expect_used, reason = "tests panic")]
 
 use std::time::{Duration, Instant};
 
 use weir_bad_guests as guests;
-use weir_model::{
-    Conditions, Decision, EndpointSpec, Event, Family, IndexFunction, NodeIdentity, ObjectKey, Origin, Protocol, Ring,
-    Route, ServiceKind, ServicePortSpec, ServiceSpec, SlicePort, SliceSpec, Store, TrafficPolicy,
-};
-use weir_policy::{Catalog, Decider, Decisions, Engine, FailureReason, Limits};
+use weir_model::{Conditions, Decision, IndexFunction, Origin, Ring, Route, TrafficPolicy};
+use weir_policy::{Engine, FailureReason, Limits};
 
-/// A node with policies of its own, and Services that use them.
-struct Node {
-    store: Store,
-    decider: Decider,
-    external: TrafficPolicy,
-}
-
-impl Node {
-    fn new(limits: Limits, policies: &[(&str, &[u8])]) -> Self {
-        let engine = Engine::new(limits).expect("an engine");
-        let mut catalog = Catalog::new(&engine, "kubernetes", "random").expect("the built-in policies");
-        for (name, component) in policies {
-            catalog.add(name, component).unwrap_or_else(|error| panic!("{name}: {error}"));
-        }
-        let node = NodeIdentity { name: "here".to_owned(), zone: String::new() };
-        Self { store: Store::new(node), decider: Decider::new(catalog), external: TrafficPolicy::Cluster }
-    }
-
-    /// A Service with ready endpoints 10.244.0.x; x = 1 is on this node.
-    fn set(&mut self, name: &str, policy: Option<(&str, &str)>, endpoints: impl IntoIterator<Item = u8>) {
-        self.store.apply(Event::Service(ServiceSpec {
-            key: key(name),
-            kind: ServiceKind::NodePort,
-            cluster_ips: vec!["10.96.0.1".parse().expect("an address")],
-            ports: vec![ServicePortSpec { name: String::new(), protocol: Protocol::Tcp, port: 80, node_port: 30_080 }],
-            external_policy: self.external,
-            policy: policy.map(|(policy, _)| policy.to_owned()),
-            policy_settings: policy.map(|(_, settings)| settings.to_owned()),
-            ..ServiceSpec::default()
-        }));
-        self.set_conditions(name, &endpoints.into_iter().map(|host| (host, Conditions::ready())).collect::<Vec<_>>());
-    }
-
-    /// Gives a Service those endpoints.
-    fn set_conditions(&mut self, name: &str, endpoints: &[(u8, Conditions)]) {
-        let endpoint = |(host, conditions): &(u8, Conditions)| EndpointSpec {
-            address: [10, 244, 0, *host].into(),
-            node: Some(if *host == 1 { "here" } else { "there" }.to_owned()),
-            zone: None,
-            conditions: *conditions,
-            hint_zones: Vec::new(),
-            hint_nodes: Vec::new(),
-            weight: 1,
-            pod: None,
-        };
-        self.store.apply(Event::Slice(SliceSpec {
-            key: key(&format!("{name}-1")),
-            service: key(name),
-            family: Family::V4,
-            ports: vec![SlicePort { name: String::new(), protocol: Protocol::Tcp, port: 8080 }],
-            endpoints: endpoints.iter().map(endpoint).collect(),
-            triggered: None,
-        }));
-    }
-
-    fn decide(&mut self) -> Decisions {
-        let dirty = self.store.take_dirty();
-        self.decider.decide(&self.store, &dirty)
-    }
-
-    fn decision<'a>(&self, decisions: &'a Decisions, name: &str) -> &'a Decision {
-        let id = self.store.find(&key(name)).expect("the Service is there");
-        let of_service = decisions.ports.iter().find(|(port, _)| port.service == id);
-        &of_service.expect("every port has a decision").1
-    }
-}
-
-fn key(name: &str) -> ObjectKey {
-    ObjectKey { namespace: "default".to_owned(), name: name.to_owned() }
-}
+use super::support::Node;
 
 /// The last byte of the address in each slot.
 fn hosts(decision: &Decision) -> Vec<u8> {
@@ -98,9 +25,9 @@ fn hosts(decision: &Decision) -> Vec<u8> {
 /// served by the built-in policies, and nothing changes for the others.
 fn only_the_victim_suffers(limits: Limits, guest: &[u8], settings: &str, reason: FailureReason) -> String {
     let mut node = Node::new(limits, &[("bad", guest)]);
-    node.set("before", None, 1..=2);
-    node.set("victim", Some(("bad", settings)), 1..=3);
-    node.set("after", Some(("round-robin", "")), 1..=2);
+    node.set("before", "", "", 1..=2);
+    node.set("victim", "bad", settings, 1..=3);
+    node.set("after", "round-robin", "", 1..=2);
     let decisions = node.decide();
     let [failure] = &decisions.failures[..] else { panic!("{settings}: one failure: {:?}", decisions.failures) };
     assert_eq!(
@@ -192,7 +119,7 @@ fn an_answer_that_is_too_large_never_reaches_the_host() {
 #[test]
 fn a_long_reason_is_cut_short() {
     let mut node = Node::new(Limits::default(), &[("wordy", guests::GARBAGE_ANSWER)]);
-    node.set("web", Some(("wordy", "long-reason")), 1..=2);
+    node.set("web", "wordy", "long-reason", 1..=2);
     let decisions = node.decide();
     assert!(decisions.failures.is_empty(), "{:?}", decisions.failures);
     let reason = &node.decision(&decisions, "web").reason;
@@ -202,7 +129,7 @@ fn a_long_reason_is_cut_short() {
 #[test]
 fn numbers_nobody_gave_out_get_an_empty_answer() {
     let mut node = Node::new(Limits::default(), &[("nosy", guests::GARBAGE_ANSWER)]);
-    node.set("web", Some(("nosy", "unknown-ring")), 1..=2);
+    node.set("web", "nosy", "unknown-ring", 1..=2);
     let decisions = node.decide();
     assert!(decisions.failures.is_empty(), "{:?}", decisions.failures);
     assert_eq!(hosts(node.decision(&decisions, "web")), [1, 2]);
@@ -212,7 +139,7 @@ fn numbers_nobody_gave_out_get_an_empty_answer() {
 fn one_poisonous_service_among_many_of_the_same_policy_fails_alone() {
     let mut node = Node::new(Limits::default(), &[("bad", guests::TRAP)]);
     for number in 0..100 {
-        node.set(&format!("web-{number}"), Some(("bad", if number == 42 { "trap" } else { "" })), 1..=2);
+        node.set(&format!("web-{number}"), "bad", if number == 42 { "trap" } else { "" }, 1..=2);
     }
     let decisions = node.decide();
     let failed: Vec<_> = decisions.failures.iter().map(|failure| failure.service.name.as_str()).collect();
@@ -226,25 +153,25 @@ fn one_poisonous_service_among_many_of_the_same_policy_fails_alone() {
 #[test]
 fn the_last_good_answer_holds_while_its_endpoints_exist() {
     let mut node = Node::new(Limits::default(), &[("bad", guests::TRAP)]);
-    node.set("web", Some(("bad", "")), 1..=3);
+    node.set("web", "bad", "", 1..=3);
     let good = node.decide();
     assert!(matches!(node.decision(&good, "web").origin, Origin::Policy { .. }));
 
     // The third is gone, and a fourth is new: only the policy could say whether it may serve.
-    node.set("web", Some(("bad", "trap")), [1, 2, 4]);
+    node.set("web", "bad", "trap", [1, 2, 4]);
     let failed = node.decide();
     let kept = node.decision(&failed, "web");
     assert_eq!((kept.origin.clone(), hosts(kept)), (Origin::LastGood, vec![1, 2]));
     let index = kept.cluster.as_ref().map(|ring| ring.index);
     assert_eq!(index, Some(IndexFunction::RoundRobin), "the policy's own index function");
 
-    node.set("web", Some(("bad", "trap")), 7..=8);
+    node.set("web", "bad", "trap", 7..=8);
     let replaced = node.decide();
     let fallback = node.decision(&replaced, "web");
     assert!(matches!(fallback.origin, Origin::Fallback(_)), "{:?}", fallback.origin);
     assert_eq!(hosts(fallback), [7, 8]);
 
-    node.set("web", Some(("bad", "")), 7..=8);
+    node.set("web", "bad", "", 7..=8);
     let back = node.decide();
     assert!(back.failures.is_empty(), "{:?}", back.failures);
     assert!(matches!(node.decision(&back, "web").origin, Origin::Policy { .. }));
@@ -253,10 +180,10 @@ fn the_last_good_answer_holds_while_its_endpoints_exist() {
 #[test]
 fn the_last_good_answer_loses_who_cannot_serve_any_more() {
     let mut node = Node::new(Limits::default(), &[("bad", guests::TRAP)]);
-    node.set("web", Some(("bad", "")), 1..=3);
+    node.set("web", "bad", "", 1..=3);
     node.decide();
-    node.set("web", Some(("bad", "trap")), 1..=3);
-    node.set_conditions("web", &[(1, Conditions::ready()), (2, Conditions::TERMINATING), (3, Conditions::SERVING)]);
+    node.set("web", "bad", "trap", 1..=3);
+    node.endpoints("web", [(1, Conditions::ready()), (2, Conditions::TERMINATING), (3, Conditions::SERVING)]);
     let failed = node.decide();
     let kept = node.decision(&failed, "web");
     assert_eq!((kept.origin.clone(), hosts(kept)), (Origin::LastGood, vec![1, 3]));
@@ -267,14 +194,14 @@ fn a_last_good_answer_that_turns_clients_away_holds_while_that_is_right() {
     let mut node = Node::new(Limits::default(), &[("bad", guests::TRAP)]);
     node.external = TrafficPolicy::Local;
     // Host 2 is not on this node.
-    node.set("web", Some(("bad", "")), 2..=2);
+    node.set("web", "bad", "", 2..=2);
     let good = node.decide();
     assert_eq!(node.decision(&good, "web").external, Route::Drop);
-    node.set("web", Some(("bad", "trap")), 2..=3);
+    node.set("web", "bad", "trap", 2..=3);
     let failed = node.decide();
     let kept = node.decision(&failed, "web");
     assert_eq!((kept.origin.clone(), kept.external, hosts(kept)), (Origin::LastGood, Route::Drop, vec![2]));
-    node.set("web", Some(("bad", "trap")), 1..=3);
+    node.set("web", "bad", "trap", 1..=3);
     let failed = node.decide();
     let replaced = node.decision(&failed, "web");
     assert_eq!((replaced.external, hosts(replaced)), (Route::Local, vec![1, 2, 3]), "somebody here is ready now");
@@ -284,7 +211,7 @@ fn a_last_good_answer_that_turns_clients_away_holds_while_that_is_right() {
 fn no_state_of_a_guest_reaches_its_next_call() {
     let mut node = Node::new(Limits::default(), &[("bad", guests::GARBAGE_ANSWER)]);
     for number in 0..60 {
-        node.set(&format!("web-{number}"), Some(("bad", "forgetful")), 0..=255);
+        node.set(&format!("web-{number}"), "bad", "forgetful", 0..=255);
     }
     let decisions = node.decide();
     assert!(decisions.failures.is_empty(), "{:?}", decisions.failures.first());
@@ -294,9 +221,9 @@ fn no_state_of_a_guest_reaches_its_next_call() {
 #[test]
 fn where_only_the_balancer_fails_the_traffic_policy_still_counts() {
     let mut node = Node::new(Limits::default(), &[("bad", guests::GARBAGE_ANSWER)]);
-    node.set("web", Some(("bad", "no-slots")), 1..=2);
+    node.set("web", "bad", "no-slots", 1..=2);
     // The fallback's traffic policy would leave the second one out.
-    node.set_conditions("web", &[(1, Conditions::ready()), (2, Conditions::default())]);
+    node.endpoints("web", [(1, Conditions::ready()), (2, Conditions::default())]);
     let decisions = node.decide();
     let decision = node.decision(&decisions, "web");
     assert_eq!((decision.origin.clone(), hosts(decision)), (Origin::Fallback("random".into()), vec![1, 2]));
@@ -307,8 +234,8 @@ fn when_every_policy_fails_ready_endpoints_are_served_all_the_same() {
     // Enough to start on, too little for any answer.
     let limits = Limits { fuel: 800, fuel_per_endpoint: 0, ..Limits::default() };
     let mut node = Node::new(limits, &[]);
-    node.set("web", None, 1..=3);
-    node.set("idle", None, []);
+    node.set("web", "", "", 1..=3);
+    node.set("idle", "", "", []);
     let decisions = node.decide();
     assert!(decisions.failures.iter().all(|failure| failure.reason == FailureReason::Fuel), "{:?}", decisions.failures);
     let web = node.decision(&decisions, "web");
