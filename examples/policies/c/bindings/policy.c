@@ -181,10 +181,10 @@ void policy_list_u32_free(policy_list_u32_t *ptr) {
   }
 }
 
-void weir_policy_types_list_conditions_free(weir_policy_types_list_conditions_t *ptr) {
+void policy_list_u8_free(policy_list_u8_t *ptr) {
   size_t list_len = ptr->len;
   if (list_len > 0) {
-    weir_policy_types_conditions_t *list_ptr = ptr->ptr;
+    uint8_t *list_ptr = ptr->ptr;
     for (size_t i = 0; i < list_len; i++) {
     }
     free(list_ptr);
@@ -203,7 +203,7 @@ void weir_policy_types_list_load_free(weir_policy_types_list_load_t *ptr) {
 
 void weir_policy_types_columns_free(weir_policy_types_columns_t *ptr) {
   policy_list_u32_free(&ptr->ids);
-  weir_policy_types_list_conditions_free(&ptr->conditions);
+  policy_list_u8_free(&ptr->conditions);
   policy_list_u32_free(&ptr->weights);
   policy_list_u32_free(&ptr->zones);
   weir_policy_types_list_load_free(&ptr->loads);
@@ -499,7 +499,7 @@ uint8_t * __wasm_export_exports_weir_policy_balancer_balance(uint8_t * arg) {
   exports_weir_policy_balancer_list_ring_t arg0 = (exports_weir_policy_balancer_list_ring_t) { (exports_weir_policy_balancer_ring_t*)(*((uint8_t **) (arg + sizeof(void*)))), (*((size_t*) (arg + (2*sizeof(void*))))) };
   exports_weir_policy_balancer_columns_t arg1 = (weir_policy_types_columns_t) {
     (policy_list_u32_t) (policy_list_u32_t) { (uint32_t*)(*((uint8_t **) (arg + (3*sizeof(void*))))), (*((size_t*) (arg + (4*sizeof(void*))))) },
-    (weir_policy_types_list_conditions_t) (weir_policy_types_list_conditions_t) { (weir_policy_types_conditions_t*)(*((uint8_t **) (arg + (5*sizeof(void*))))), (*((size_t*) (arg + (6*sizeof(void*))))) },
+    (policy_list_u8_t) (policy_list_u8_t) { (uint8_t*)(*((uint8_t **) (arg + (5*sizeof(void*))))), (*((size_t*) (arg + (6*sizeof(void*))))) },
     (policy_list_u32_t) (policy_list_u32_t) { (uint32_t*)(*((uint8_t **) (arg + (7*sizeof(void*))))), (*((size_t*) (arg + (8*sizeof(void*))))) },
     (policy_list_u32_t) (policy_list_u32_t) { (uint32_t*)(*((uint8_t **) (arg + (9*sizeof(void*))))), (*((size_t*) (arg + (10*sizeof(void*))))) },
     (weir_policy_types_list_load_t) (weir_policy_types_list_load_t) { (weir_policy_types_load_t*)(*((uint8_t **) (arg + (11*sizeof(void*))))), (*((size_t*) (arg + (12*sizeof(void*))))) },

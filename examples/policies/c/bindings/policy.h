@@ -40,7 +40,7 @@ typedef uint8_t weir_policy_types_scope_t;
 // Endpoints on this node only.
 #define WEIR_POLICY_TYPES_SCOPE_LOCAL 1
 
-// What is known of an endpoint.
+// What is known of an endpoint. Columns carry these as numbers: the first has bit 0, the last bit 7.
 typedef uint8_t weir_policy_types_conditions_t;
 
 // May get new connections.
@@ -76,9 +76,9 @@ typedef struct {
 } policy_list_u32_t;
 
 typedef struct {
-  weir_policy_types_conditions_t *ptr;
+  uint8_t *ptr;
   size_t len;
-} weir_policy_types_list_conditions_t;
+} policy_list_u8_t;
 
 typedef struct {
   weir_policy_types_load_t *ptr;
@@ -90,8 +90,9 @@ typedef struct {
 typedef struct weir_policy_types_columns_t {
   // Names each endpoint: unique within its port, the same on every node and after a restart.
   policy_list_u32_t   ids;
-  // Flags. Always there.
-  weir_policy_types_list_conditions_t   conditions;
+  // The bits of `conditions`. Always there. Bytes, because a list of these is one copy in every language, and
+  // flags are put together one by one.
+  policy_list_u8_t   conditions;
   // Weight its EndpointSlice gives it (annotation `weir.proxy/weight` or `service.cilium.io/weight`); 1 is
   // usual, 0 drains. Always there.
   policy_list_u32_t   weights;
@@ -325,7 +326,7 @@ bool exports_weir_policy_balancer_balance(exports_weir_policy_balancer_borrow_vi
 
 void policy_list_u32_free(policy_list_u32_t *ptr);
 
-void weir_policy_types_list_conditions_free(weir_policy_types_list_conditions_t *ptr);
+void policy_list_u8_free(policy_list_u8_t *ptr);
 
 void weir_policy_types_list_load_free(weir_policy_types_list_load_t *ptr);
 
