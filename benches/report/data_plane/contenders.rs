@@ -7,7 +7,7 @@ use anyhow::{Error, Result, bail};
 use weir_benches::peer::{Iptables, Layout, Restore, Version, load};
 use weir_benches::{catalog, cluster, pipeline_among};
 use weir_model::{
-    Conditions, EndpointSpec, Event, Family, ObjectKey, Protocol, ServicePortSpec, ServiceSpec, SlicePort, SliceSpec,
+    EndpointSpec, Event, Family, ObjectKey, Protocol, ServicePortSpec, ServiceSpec, SlicePort, SliceSpec,
 };
 use weir_netlink::Kernel;
 use weir_policy::{BUILT_IN, Catalog};
@@ -175,16 +175,7 @@ fn address(at: u8) -> Ipv4Addr {
 }
 
 fn endpoint(at: u8) -> EndpointSpec {
-    EndpointSpec {
-        address: IpAddr::V4(address(at)),
-        node: Some("node-9".to_owned()),
-        zone: None,
-        conditions: Conditions::ready(),
-        hint_zones: Vec::new(),
-        hint_nodes: Vec::new(),
-        weight: 1,
-        pod: None,
-    }
+    EndpointSpec { node: Some("node-9".to_owned()), ..EndpointSpec::ready(IpAddr::V4(address(at))) }
 }
 
 /// The namespaces, and what is loaded in them.
