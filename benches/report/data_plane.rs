@@ -37,8 +37,9 @@ pub(crate) fn measure(scale: Scale) -> Result<Section> {
          rounds of the difference to the floor of the same round. A packet of an established flow: one UDP send() after the first \
          answer.",
     );
-    let rounds = scale.pick(1, 6, 20);
-    let connects = scale.pick(20, 400, 1_000);
+    // Many short turns: what else the machine does changes within seconds.
+    let rounds = scale.pick(1, 10, 50);
+    let connects = scale.pick(20, 250, 400);
     let town = Town::build()?;
 
     let mut table = Table::new(
