@@ -8,11 +8,13 @@ use anyhow::{Context, Result};
 const BYTES_A_KILOBYTE: f64 = 1024.0;
 const MEGABYTE: f64 = 1024.0 * 1024.0;
 /// How long the kernel may take to come to rest.
-const PATIENCE: Duration = Duration::from_secs(2);
+const PATIENCE: Duration = Duration::from_secs(5);
 /// How often to look.
 const STEP: Duration = Duration::from_millis(100);
 /// A change that counts as none, in bytes.
 const STILL: f64 = 32.0 * BYTES_A_KILOBYTE;
+/// And so often in a row it must count as none.
+const STILL_STEPS: u32 = 4;
 
 /// Memory of one process, in MB.
 #[derive(Clone, Copy, Debug)]
@@ -37,8 +39,8 @@ pub fn process(pid: &str) -> Result<Process> {
 /// Bytes the kernel uses for itself, on the whole machine: slabs, pages mapped one by one, memory of each processor. What
 /// it would give back on demand, the caches of files, is left out.
 ///
-/// The kernel frees what belongs to rules later, in the background: this waits until nothing changes any more, for two
-/// seconds at most.
+/// The kernel frees what belongs to rules later, in the background, and begins with that when it likes: this waits until
+/// nothing has changed for [`STILL_STEPS`] looks, for five seconds at most.
 ///
 /// # Errors
 /// When `/proc` does not tell.
@@ -51,10 +53,12 @@ pub fn kernel() -> Result<f64> {
             .sum()
     };
     let (deadline, mut last) = (Instant::now() + PATIENCE, now()?);
+    let mut still = 0;
     loop {
         thread::sleep(STEP);
         let next = now()?;
-        if (next - last).abs() < STILL || Instant::now() > deadline {
+        still = if (next - last).abs() < STILL { still + 1 } else { 0 };
+        if still == STILL_STEPS || Instant::now() > deadline {
             return Ok(next);
         }
         last = next;
