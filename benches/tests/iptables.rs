@@ -127,7 +127,7 @@ pub(crate) fn iptables_loads_layouts() {
             services[0].affinity_seconds = 10_800;
         }
         let full = Iptables { pods: POD_NETWORK, sorted: endpoints == 3 }.full(&list);
-        for text in [Iptables::jumps(), &full, &full] {
+        for text in [&Iptables::jumps(), &full, &full] {
             host.run(|| restore.load(text, LIMIT)).unwrap().unwrap();
         }
         let listed = host.command("nft", &["list", "table", "ip", "nat"]).unwrap();

@@ -295,7 +295,7 @@ fn load_peer(contender: Contender, list: &Event) -> Result<Result<(), String>> {
         Contender::Peer => load(&layout(Version::V1_37), LIMIT)?,
         Contender::OldPeer => load(&layout(Version::V1_35).replace(" ip kube-proxy ", " ip kube-proxy-old "), LIMIT)?,
         Contender::Iptables => {
-            let text = Iptables::jumps().to_owned() + &Iptables { pods: PODS, sorted: true }.full(list);
+            let text = Iptables::jumps() + &Iptables { pods: PODS, sorted: true }.full(list);
             match Restore::installed().map_err(Error::msg)?.load(&text, LIMIT) {
                 Ok(loaded) => loaded,
                 // Not every kernel has every match of iptables, such as that of affinity (xt_recent).

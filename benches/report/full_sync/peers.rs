@@ -137,7 +137,7 @@ pub(crate) fn peers(arguments: &str) -> Result<()> {
         }
         Mode::Iptables => {
             let restore = Restore::installed().map_err(Error::msg)?;
-            restore.load(Iptables::jumps(), limit)?;
+            restore.load(&Iptables::jumps(), limit)?;
             let text = Iptables { pods: POD_NETWORK, sorted: false }.full(&list);
             Box::new(move || restore.load(&text, limit))
         }

@@ -25,15 +25,8 @@ pub struct Iptables<'a> {
 const LARGE: usize = 1_000;
 
 /// The jumps from the base chains. kube-proxy puts each in front by a run of `iptables` of its own; one file for all of
-/// them is in its favour.
-const JUMPS: &str = r#"*filter
-:KUBE-SERVICES - [0:0]
-:KUBE-EXTERNAL-SERVICES - [0:0]
-:KUBE-FORWARD - [0:0]
-:KUBE-NODEPORTS - [0:0]
-:KUBE-PROXY-FIREWALL - [0:0]
-:KUBE-FIREWALL - [0:0]
--I INPUT -m conntrack --ctstate NEW -m comment --comment "kubernetes externally-visible service portals" -j KUBE-EXTERNAL-SERVICES
+/// them is in its favour. Behind [`FILTER_CHAINS`], which they lead to.
+const JUMPS: &str = r#"-I INPUT -m conntrack --ctstate NEW -m comment --comment "kubernetes externally-visible service portals" -j KUBE-EXTERNAL-SERVICES
 -I FORWARD -m conntrack --ctstate NEW -m comment --comment "kubernetes externally-visible service portals" -j KUBE-EXTERNAL-SERVICES
 -I INPUT -m comment --comment "kubernetes health check service ports" -j KUBE-NODEPORTS
 -I FORWARD -m conntrack --ctstate NEW -m comment --comment "kubernetes service portals" -j KUBE-SERVICES
@@ -123,8 +116,8 @@ impl Iptables<'_> {
     /// What is loaded once, before the first full sync: the jumps from the base chains into empty chains. Loaded twice it
     /// is there twice.
     #[must_use]
-    pub fn jumps() -> &'static str {
-        JUMPS
+    pub fn jumps() -> String {
+        format!("{FILTER_CHAINS}{JUMPS}")
     }
 
     /// A full sync of the cluster that `list`, an [`Event::Replace`], tells. It does not delete chains of endpoints that
