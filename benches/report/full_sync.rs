@@ -15,8 +15,9 @@ use weir_policy::Decider;
 use self::peers::{Mode, Peer, Peers};
 pub(crate) use self::peers::{PEERS, peers};
 use crate::child;
-use crate::figure::{Figure, Plot, Section, Table, millis, short, short_or_dash};
+use crate::figure::{Figure, Plot, Section, Table, short, short_or_dash};
 use crate::section::Scale;
+use crate::stages::{Sync, stages, sync};
 use crate::timed::Timed;
 
 /// The child that measures Weir.
@@ -37,23 +38,6 @@ impl Size {
     fn name(self) -> String {
         format!("{}x{}", self.services, self.endpoints)
     }
-}
-
-/// One full sync, in milliseconds.
-#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
-struct Sync {
-    total: f64,
-    model: f64,
-    decide: f64,
-    /// Of that, the calls of the policies: what goes into the sandbox, happens there and comes out.
-    calls: f64,
-    plan: f64,
-    /// What is left of the commit stage: compiling and comparing.
-    compile: f64,
-    dump: f64,
-    encode: f64,
-    commit: f64,
-    bytes: usize,
 }
 
 /// What the child found out.
@@ -273,41 +257,9 @@ pub(crate) fn ours(arguments: &str) -> Result<()> {
     let rounds = if size.services * size.endpoints > 100_000 { 2 } else { 5 };
     let mut empty: Option<Sync> = None;
     for _ in 0..rounds {
-        let mut dataplane = Timed::open()?;
-        crate::timed::remove_tables(&mut dataplane)?;
-        dataplane.reset();
-        dataplane.apart = true;
-        let one = sync(&mut pipeline(&catalog, dataplane), cluster(size.services, size.endpoints))?;
+        let one = sync(&mut pipeline(&catalog, Timed::from_nothing()?), cluster(size.services, size.endpoints))?;
         empty = empty.filter(|best| best.total <= one.total).or(Some(one));
     }
     let empty = empty.context("no round")?;
     child::tell(&Ours { size, empty, again, changed, resident: resident - before, peak, kernel })
-}
-
-fn sync(pipeline: &mut weir::pipeline::Pipeline<Timed>, list: Event) -> Result<Sync> {
-    let start = Instant::now();
-    pipeline.apply(list);
-    stages(pipeline, start)
-}
-
-/// Syncs what was applied since `start`.
-fn stages(pipeline: &mut weir::pipeline::Pipeline<Timed>, start: Instant) -> Result<Sync> {
-    let model = start.elapsed();
-    let outcome = pipeline.sync()?;
-    let total = start.elapsed();
-    anyhow::ensure!(outcome.failures.is_empty() && outcome.rejections.is_empty(), "not every port was programmed");
-    let (timings, dataplane) = (outcome.timings, pipeline.dataplane());
-    let (kernel, apart) = (dataplane.commit, dataplane.overhead);
-    Ok(Sync {
-        total: millis(total.saturating_sub(apart)),
-        model: millis(model),
-        decide: millis(timings.decide),
-        calls: millis(outcome.news.policies.values().map(|stats| stats.time).sum()),
-        plan: millis(timings.plan),
-        compile: millis(timings.commit.saturating_sub(kernel + dataplane.encode + dataplane.dump + apart)),
-        dump: millis(dataplane.dump),
-        encode: millis(dataplane.encode),
-        commit: millis(kernel),
-        bytes: dataplane.bytes,
-    })
 }

@@ -19,6 +19,7 @@ mod process;
 mod report;
 mod restart;
 mod section;
+mod stages;
 mod timed;
 
 use std::path::{Path, PathBuf};
@@ -63,6 +64,7 @@ fn main() -> Result<ExitCode> {
             full_sync::PEERS => full_sync::peers(&arguments)?,
             incremental::OURS => incremental::ours(&arguments)?,
             incremental::PEERS => incremental::peers(&arguments)?,
+            policy::SHARE => policy::share(&arguments)?,
             _ => bail!("there is no measurement {role:?}"),
         }
         return Ok(ExitCode::SUCCESS);

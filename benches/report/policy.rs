@@ -1,5 +1,7 @@
 //! Policies: a call, an endpoint, an instance; beside the same done natively; and one that is replaced while it runs.
 
+mod shares;
+
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
@@ -10,6 +12,7 @@ use weir_nft::Ruleset;
 use weir_nft::sim::Memory;
 use weir_policy::{BUILT_IN, Decider, Engine, Limits, Policy};
 
+pub(crate) use self::shares::{ROLE as SHARE, share};
 use crate::figure::{Figure, Section, Table, median, micros, short};
 use crate::section::Scale;
 
@@ -93,6 +96,7 @@ pub(crate) fn measure(scale: Scale) -> Result<Section> {
             "single_us": single}));
     }
     section.tables.push(table);
+    shares::measure(scale, names, &mut section)?;
     Ok(section)
 }
 

@@ -50,7 +50,7 @@ pub(crate) const SECTIONS: [Spec; 7] = [
     Spec { key: "full-sync", measure: full_sync::measure, limits: (150, 900) },
     Spec { key: "incremental", measure: incremental::measure, limits: (90, 900) },
     Spec { key: "data-plane", measure: data_plane::measure, limits: (120, 900) },
-    Spec { key: "policy", measure: policy::measure, limits: (60, 120) },
+    Spec { key: "policy", measure: policy::measure, limits: (120, 600) },
     Spec { key: "daemon", measure: daemon::measure, limits: (90, 180) },
     Spec { key: "restart", measure: restart::measure, limits: (60, 120) },
     Spec { key: "batch", measure: batch::measure, limits: (60, 180) },

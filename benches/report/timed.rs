@@ -33,6 +33,18 @@ impl Timed {
         Ok(Self { kernel, apart: false, commit: zero, encode: zero, overhead: zero, dump: zero, bytes: 0 })
     }
 
+    /// The same without Weir's tables, all clocks at zero, and with [`Timed::apart`].
+    ///
+    /// # Errors
+    /// When the tables cannot be removed.
+    pub(crate) fn from_nothing() -> anyhow::Result<Self> {
+        let mut dataplane = Self::open()?;
+        remove_tables(&mut dataplane)?;
+        dataplane.reset();
+        dataplane.apart = true;
+        Ok(dataplane)
+    }
+
     /// Sets all clocks to zero.
     pub(crate) fn reset(&mut self) {
         (self.commit, self.encode, self.overhead, self.dump) = Default::default();

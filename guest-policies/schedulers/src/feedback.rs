@@ -21,7 +21,7 @@
 //!   the mark at the next look, up to [`SHARP`].
 
 use crate::settings::{Fields, Settings};
-use crate::share::{Choice, Share, apportion, living};
+use crate::share::{Choice, Share, apportion, living, weighted};
 
 /// What counts as the level of an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,56 +116,92 @@ const GRAIN: u32 = 32;
 /// Most slots that are shared out.
 const MOST_PARTS: u32 = 4096;
 
+impl Seen {
+    fn serves(&self) -> bool {
+        self.weight > 0
+    }
+}
+
 /// The next shares of those endpoints.
 #[must_use]
 pub fn choose(seen: &[Seen], follow: Follow) -> Choice {
     let flat = follow.level == Level::Connections;
     let weight = |seen: &Seen| if flat { u32::from(seen.weight > 0) } else { seen.weight };
     let (weights, drained) = living(seen.iter().map(weight).collect());
-    let all: Vec<(&Seen, f64)> = seen.iter().zip(weights.iter().map(|weight| f64::from(*weight))).collect();
-    let shares: Vec<f64> = shares(&all, follow).collect();
-    let count = weights.iter().filter(|weight| **weight > 0).count();
-    let parts = u32::try_from(count).unwrap_or(u32::MAX).saturating_mul(GRAIN).min(MOST_PARTS);
-    Choice { share: Share::Weights(apportion(&shares, parts)), reason: reason(&all, follow.pace, &drained) }
+    let all: Vec<Seen> = seen.iter().zip(&weights).map(|(seen, weight)| Seen { weight: *weight, ..*seen }).collect();
+    // Usually nobody has any connection, and nothing tells one from the other.
+    let share = if all.iter().all(|one| *one == all[0]) { Share::Equal } else { by_level(&all, weights, follow) };
+    Choice { share, reason: reason(&all, follow.pace, &drained) }
 }
 
-/// The share of every endpoint, of any total; 0 for those that are drained. `all` has a weight with each.
-fn shares<'a>(all: &'a [(&Seen, f64)], follow: Follow) -> impl Iterator<Item = f64> + 'a {
-    let count = all.iter().filter(|(_, weight)| *weight > 0.0).count().max(1) as f64;
-    let total: f64 = all.iter().map(|(_, weight)| weight).sum();
-    let slots: f64 = all.iter().map(|(seen, _)| f64::from(seen.slots)).sum();
-    // One connection more for each, so that a single one is not infinitely more than none. By the definition of `sed`
-    // that is a whole one for large and small alike; else it goes by weight.
-    let load = move |seen: &Seen, weight: f64| match follow.level {
-        Level::Connections | Level::ByWeight => f64::from(seen.active) + weight * count / total,
-        Level::ExpectedDelay | Level::NeverQueue => f64::from(seen.active) + 1.0,
-    };
-    let mean =
-        all.iter().filter(|(_, weight)| *weight > 0.0).map(|(seen, weight)| load(seen, *weight)).sum::<f64>() / total;
+/// What the slots hold where endpoints differ.
+fn by_level(all: &[Seen], weights: Vec<u32>, follow: Follow) -> Share {
+    let serving = all.iter().filter(|one| one.serves()).count();
+    let parts = u32::try_from(serving).unwrap_or(u32::MAX).saturating_mul(GRAIN).min(MOST_PARTS);
+    let factors = factors(all, follow);
+    let mut of_serving = all.iter().zip(&factors).filter(|(one, _)| one.serves()).map(|(_, factor)| *factor);
+    let first = of_serving.next();
+    let level = of_serving.all(|factor| Some(factor) == first);
+    // As they are, weights need fewer slots, and never others while nothing happens.
+    if level && weights.iter().map(|weight| u64::from(*weight)).sum::<u64>() <= u64::from(parts) {
+        return weighted(weights).share;
+    }
+    let shares: Vec<f64> = all.iter().zip(factors).map(|(one, factor)| f64::from(one.weight) * factor).collect();
+    Share::Weights(apportion(&shares, parts))
+}
+
+/// By what each endpoint's weight is multiplied to make its share; 0 for those that are drained.
+fn factors(all: &[Seen], follow: Follow) -> Vec<f64> {
+    let Follow { level, pace } = follow;
+    let total: f64 = all.iter().map(|one| f64::from(one.weight)).sum();
+    let slots: f64 = all.iter().map(|one| f64::from(one.slots)).sum();
+    let serving = || all.iter().filter(|one| one.serves());
+    let (count, active) =
+        serving().fold((0.0, 0.0), |(count, active), one| (count + 1.0, active + f64::from(one.active)));
+    let mean = (active + count) / total;
     // What is known of all together stands for those of whom little is known. One connection more for each, lest one
     // that is empty by chance seem fast.
-    let sum = |figure: fn(&Seen) -> u32| all.iter().map(|(seen, _)| figure(seen)).fold(0, u32::saturating_add);
+    let sum = |figure: fn(&Seen) -> u32| all.iter().map(figure).fold(0, u32::saturating_add);
     let usual = duration(sum(|seen| seen.active.saturating_add(1)), sum(|seen| seen.per_minute));
-    all.iter().map(move |(seen, weight)| {
-        if *weight == 0.0 {
+    // Neighbours often have the same.
+    let mut last = (f64::NAN, 0.0);
+    let factor = |seen: &Seen| {
+        if !seen.serves() {
             return 0.0;
         }
-        let grown = follow.pace.grown(seen.age);
+        let weight = f64::from(seen.weight);
+        // One connection more for each, so that a single one is not infinitely more than none. By the definition of
+        // `sed` that is a whole one for large and small alike; else it goes by weight.
+        let one_more = match level {
+            Level::Connections | Level::ByWeight => count / total,
+            Level::ExpectedDelay | Level::NeverQueue => 1.0 / weight,
+        };
+        let above = (f64::from(seen.active) / weight + one_more) / mean;
+        let grown = pace.grown(seen.age);
         let known = seen.slots > 0 && grown >= 1.0;
-        let in_force = if known { f64::from(seen.slots) / slots * total / weight } else { 1.0 };
+        // Products of whole numbers are exact, so who has just what its weight would give it has 1.
+        let in_force = if known { f64::from(seen.slots) * total / (slots * weight) } else { 1.0 };
         let duration =
             if seen.age < SETTLED { usual } else { duration(seen.active.saturating_add(1), seen.per_minute) };
+        if last.0 != duration {
+            last = (duration, (-f64::from(pace.period_seconds) / duration).exp());
+        }
         // Of its connections, the part that is still there at the next look.
-        let stays = (-f64::from(follow.pace.period_seconds) / duration).exp();
+        let stays = last.1;
         let memory = (SWING / stays).min(MEMORY);
         let sharpness = (stays / (1.0 - stays)).clamp(MILD, SHARP);
-        let level = load(seen, *weight) / weight / mean;
-        let next = in_force.powf(memory) * level.powf(-sharpness);
-        let idle = follow.level == Level::NeverQueue && seen.active == 0;
-        let next = if idle { next * room(level, stays) } else { next };
-        let most = if seen.age < SETTLED { room(level, stays) } else { BOUNDS.1 };
-        weight * next.clamp(BOUNDS.0, most) * grown
-    })
+        let next = (memory * logarithm(in_force) - sharpness * logarithm(above)).exp();
+        let idle = level == Level::NeverQueue && seen.active == 0;
+        let next = if idle { next * room(above, stays) } else { next };
+        let most = if seen.age < SETTLED { room(above, stays) } else { BOUNDS.1 };
+        next.clamp(BOUNDS.0, most) * grown
+    };
+    all.iter().map(factor).collect()
+}
+
+/// The natural logarithm; that of 1, which is usual here, takes no time.
+fn logarithm(number: f64) -> f64 {
+    if number == 1.0 { 0.0 } else { number.ln() }
 }
 
 /// The share of an endpoint, as fast as the others, that brings it from `level` a fifth above the mean by the next look.
@@ -182,8 +218,8 @@ fn duration(active: u32, per_minute: u32) -> f64 {
 }
 
 /// Who is drained, who is starting, and how far apart the others are.
-fn reason(all: &[(&Seen, f64)], pace: Pace, drained: &str) -> String {
-    let serving = || all.iter().filter(|(_, weight)| *weight > 0.0).map(|(seen, _)| seen);
+fn reason(all: &[Seen], pace: Pace, drained: &str) -> String {
+    let serving = || all.iter().filter(|seen| seen.serves());
     let starting = serving().filter(|seen| pace.grown(seen.age) < 1.0).count();
     let starting = if starting > 0 { format!("{starting} starting slowly") } else { String::new() };
     let levels = match (serving().map(|seen| seen.active).min(), serving().map(|seen| seen.active).max()) {

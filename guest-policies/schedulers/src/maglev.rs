@@ -47,14 +47,16 @@ pub fn table(ids: &[u32], weights: &[u32], size: u32) -> Vec<u32> {
                 continue;
             }
             taker.credit -= u64::from(largest);
-            while table[taker.next as usize] != FREE {
+            let (mut next, skip) = (taker.next, taker.skip);
+            while table[next as usize] != FREE {
                 // Both are below `size`; a division for each place passed over would be most of the work.
-                taker.next += taker.skip;
-                if taker.next >= size {
-                    taker.next -= size;
+                next += skip;
+                if next >= size {
+                    next -= size;
                 }
             }
-            table[taker.next as usize] = taker.position;
+            table[next as usize] = taker.position;
+            taker.next = next;
             left -= 1;
             if left == 0 {
                 return table;

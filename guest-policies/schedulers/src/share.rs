@@ -78,17 +78,25 @@ pub fn apportion(shares: &[f64], parts: u32) -> Vec<u32> {
     let floor = |quota: &f64| if *quota > 0.0 { (quota.floor() as u32).max(1) } else { 0 };
     let mut whole: Vec<u32> = quotas.iter().map(floor).collect();
     let left = (parts as usize).saturating_sub(whole.iter().map(|part| *part as usize).sum());
-    let mut order: Vec<usize> = (0..quotas.len()).filter(|at| quotas[*at] > 0.0).collect();
-    let remainder = |at: &usize| quotas[*at] - f64::from(whole[*at]);
-    order.sort_by(|a, b| remainder(b).total_cmp(&remainder(a)).then(a.cmp(b)));
-    for at in order.into_iter().take(left) {
+    if left == 0 {
+        return whole;
+    }
+    let mut order: Vec<(f64, usize)> =
+        quotas.iter().zip(&whole).map(|(quota, whole)| quota - f64::from(*whole)).zip(0..).collect();
+    order.retain(|(_, at)| quotas[*at] > 0.0);
+    let largest_first = |(a, at): &(f64, usize), (b, other): &(f64, usize)| b.total_cmp(a).then(at.cmp(other));
+    // Of those with a share there are more than parts left: each got all but less than one of its quota.
+    if left < order.len() {
+        order.select_nth_unstable_by(left, largest_first);
+    }
+    for (_, at) in order.into_iter().take(left) {
         whole[at] += 1;
     }
     whole
 }
 
 /// Most slots that [`grouped`] spends on exact proportions.
-const EXACT: u128 = 1024;
+const EXACT: u64 = 1024;
 
 /// Weights with which each group gets its share of all connections, and its members theirs in proportion to their own
 /// weights.
@@ -107,17 +115,26 @@ pub fn grouped(shares: &[u32], group: &[usize], weights: &[u32]) -> Vec<u32> {
 }
 
 fn exact(shares: &[u32], totals: &[u64], group: &[usize], weights: &[u32]) -> Option<Vec<u32>> {
+    let mut that_count = (0..shares.len()).filter(|which| shares[*which] > 0 && totals[*which] > 0);
+    if let (Some(only), None) = (that_count.next(), that_count.next())
+        && totals[only] <= EXACT
+    {
+        let weight = |(group, weight): (&usize, &u32)| if *group == only { *weight } else { 0 };
+        return Some(group.iter().zip(weights).map(weight).collect());
+    }
     // One connection in `totals[g]` parts of a group is worth `share / total`; on a common denominator that is whole.
-    let common = totals.iter().filter(|total| **total > 0).try_fold(1_u128, |common, total| {
-        let total = u128::from(*total);
-        (common / gcd(common, total)).checked_mul(total).filter(|common| *common <= u128::from(u64::MAX))
-    })?;
+    // What does not fit here would not fit the slots either.
+    let common = totals
+        .iter()
+        .filter(|total| **total > 0)
+        .try_fold(1_u64, |common, total| (common / gcd(common, *total)).checked_mul(*total))?;
     let weight = |(group, weight): (&usize, &u32)| {
-        u128::from(shares[*group]) * u128::from(*weight) * (common / u128::from(totals[*group]).max(1))
+        let of_group = u64::from(shares[*group]).checked_mul(common / totals[*group].max(1))?;
+        of_group.checked_mul(u64::from(*weight))
     };
-    let exact: Vec<u128> = group.iter().zip(weights).map(weight).collect();
+    let exact: Vec<u64> = group.iter().zip(weights).map(weight).collect::<Option<_>>()?;
     let divisor = exact.iter().copied().fold(0, gcd);
-    if divisor == 0 || exact.iter().map(|weight| weight / divisor).sum::<u128>() > EXACT {
+    if divisor == 0 || exact.iter().try_fold(0_u64, |sum, weight| sum.checked_add(weight / divisor))? > EXACT {
         return None;
     }
     exact.iter().map(|weight| u32::try_from(weight / divisor).ok()).collect()
@@ -138,7 +155,7 @@ fn nearly(shares: &[u32], totals: &[u64], group: &[usize], weights: &[u32]) -> V
     all
 }
 
-fn gcd(a: u128, b: u128) -> u128 {
+fn gcd(a: u64, b: u64) -> u64 {
     if b == 0 { a } else { gcd(b, a % b) }
 }
 

@@ -1,7 +1,5 @@
 //! The own zone first, and a spill-over to other zones where it has too few endpoints or too many connections.
 
-use std::collections::BTreeMap;
-
 use crate::settings::{Fields, Settings};
 use crate::share::{Choice, Share, grouped, living};
 
@@ -46,15 +44,13 @@ const WHOLE: f64 = 10_000.0;
 #[must_use]
 pub fn choose(zones: &[u32], here: u32, weights: &[u32], limits: Limits, busy: Option<Busy>) -> Choice {
     let (weights, drained) = living(weights.to_vec());
-    let mut totals: BTreeMap<u32, u64> = BTreeMap::new();
-    for (zone, weight) in zones.iter().zip(&weights).filter(|(_, weight)| **weight > 0) {
-        *totals.entry(*zone).or_default() += u64::from(*weight);
-    }
-    let Some(own) = totals.get(&here).copied().filter(|_| here != 0) else {
+    let totals = totals(zones, &weights);
+    let own = totals.iter().find(|(zone, _)| *zone == here && here != 0);
+    let Some(own) = own.map(|(_, weight)| *weight) else {
         let why = if here == 0 { "this node's zone is unknown" } else { "no endpoint in this zone" };
         return Choice { share: Share::Weights(weights), reason: joined(why, &drained) };
     };
-    let all: u64 = totals.values().sum();
+    let all: u64 = totals.iter().map(|(_, weight)| weight).sum();
     let others = totals.len() - 1;
     let traffic = match limits.traffic_percent {
         Some(percent) => f64::from(percent.clamp(1, 100)) / 100.0,
@@ -66,8 +62,8 @@ pub fn choose(zones: &[u32], here: u32, weights: &[u32], limits: Limits, busy: O
     let kept = if others == 0 { 1.0 } else { by_weight.min(by_load).min(1.0) };
     let kept = (kept * WHOLE).round() as u32;
 
-    let places: Vec<u32> = totals.keys().copied().collect();
-    let group: Vec<usize> = zones.iter().map(|zone| places.binary_search(zone).unwrap_or(0)).collect();
+    // Who is in no zone of these is drained.
+    let group: Vec<usize> = zones.iter().map(|zone| place(&totals, *zone).unwrap_or(0)).collect();
     let shares = shares(&totals, here, kept, traffic);
     let percent = f64::from(kept) / 100.0;
     let reason = match (kept < WHOLE as u32, by_load < by_weight) {
@@ -78,9 +74,27 @@ pub fn choose(zones: &[u32], here: u32, weights: &[u32], limits: Limits, busy: O
     Choice { share: Share::Weights(grouped(&shares, &group, &weights)), reason: joined(&reason, &drained) }
 }
 
+/// Zones that have a weight, in their order, with it.
+type Totals = Vec<(u32, u64)>;
+
+fn place(totals: &Totals, zone: u32) -> Result<usize, usize> {
+    totals.binary_search_by_key(&zone, |(zone, _)| *zone)
+}
+
+fn totals(zones: &[u32], weights: &[u32]) -> Totals {
+    let mut totals = Totals::new();
+    for (zone, weight) in zones.iter().zip(weights).filter(|(_, weight)| **weight > 0) {
+        match place(&totals, *zone) {
+            Ok(at) => totals[at].1 += u64::from(*weight),
+            Err(at) => totals.insert(at, (*zone, u64::from(*weight))),
+        }
+    }
+    totals
+}
+
 /// The share of every zone, in their order: `kept` for this one, the rest by surplus.
-fn shares(totals: &BTreeMap<u32, u64>, here: u32, kept: u32, traffic: f64) -> Vec<u32> {
-    let all: u64 = totals.values().sum();
+fn shares(totals: &Totals, here: u32, kept: u32, traffic: f64) -> Vec<u32> {
+    let all: u64 = totals.iter().map(|(_, weight)| weight).sum();
     let elsewhere = (1.0 - traffic) / (totals.len() - 1).max(1) as f64;
     let surplus = |zone: u32, weight: u64| {
         if zone == here { 0.0 } else { (weight as f64 / all as f64 - elsewhere).max(0.0) }
@@ -90,7 +104,7 @@ fn shares(totals: &BTreeMap<u32, u64>, here: u32, kept: u32, traffic: f64) -> Ve
     let by_weight = |zone: u32, weight: u64| if zone == here { 0.0 } else { weight as f64 };
     let others: f64 = totals.iter().map(|(zone, weight)| by_weight(*zone, *weight)).sum();
     let spilled = WHOLE - f64::from(kept);
-    let share = |((zone, weight), surplus): ((&u32, &u64), &f64)| match (*zone == here, total > 0.0) {
+    let share = |((zone, weight), surplus): (&(u32, u64), &f64)| match (*zone == here, total > 0.0) {
         (true, _) => kept,
         // Nobody has more than its traffic needs when it is load that spills over: then weight counts.
         (false, false) if others > 0.0 => (spilled * by_weight(*zone, *weight) / others).round() as u32,

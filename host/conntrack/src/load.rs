@@ -41,7 +41,7 @@ pub use tally::{IDLE, Tallies};
 pub use tracker::{Change, Changes, Tracker};
 
 /// Who answers connections.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Endpoint {
     /// Over which protocol.
     pub protocol: Protocol,

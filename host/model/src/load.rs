@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use crate::Protocol;
+use crate::{Endpoint, Port, Protocol};
 
 /// Connections through this node to an endpoint, whichever Service they came by.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -19,6 +19,12 @@ pub struct Load {
 pub trait Loads {
     /// The load of the endpoint at that place; zeros for one nobody counts.
     fn load(&self, protocol: Protocol, address: IpAddr, port: u16) -> Load;
+
+    /// The loads of the endpoints of `port`, in their order: whoever has to lock something does so once.
+    fn of(&self, port: &Port) -> Vec<Load> {
+        let load = |endpoint: &Endpoint| self.load(port.key.protocol, endpoint.address, endpoint.port);
+        port.endpoints.iter().map(load).collect()
+    }
 }
 
 /// Counts nothing.

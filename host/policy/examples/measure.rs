@@ -5,11 +5,13 @@
 
 use std::env;
 use std::hint::black_box;
+use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use weir_model::{
-    EndpointSpec, Event, Family, NodeIdentity, ObjectKey, Protocol, ServiceId, ServicePortSpec, ServiceSpec, SlicePort,
-    SliceSpec, Store,
+    EndpointSpec, Event, Family, Load, Loads, NodeIdentity, ObjectKey, Protocol, ServiceId, ServicePortSpec,
+    ServiceSpec, SlicePort, SliceSpec, Store, backend_id,
 };
 use weir_policy::{Catalog, Decider, Engine, Limits};
 
@@ -31,6 +33,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         ("weighted", None),
         ("weighted", Some(r#"{"by-node": {"node-1": 2}, "default": 1}"#)),
         ("least-connections", None),
+        ("nq", None),
+        ("sed", None),
+        ("weighted-least-connections", None),
+        ("source-hash", None),
+        ("canary", None),
+        ("zone-aware", None),
+        ("zone-aware-by-load", None),
         ("maglev", None),
     ] {
         if only.as_deref().is_some_and(|only| only != balancer) {
@@ -44,7 +53,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let catalog = Catalog::new(&engine, "kubernetes", balancer)?;
         let mut of_policies = Vec::new();
         for _ in 0..ROUNDS {
-            let mut decider = Decider::new(catalog.clone());
+            let mut decider = decider(catalog.clone());
             let (start, before) = (Instant::now(), faults());
             let decisions = decider.decide(&store, &ids);
             let time = start.elapsed();
@@ -53,7 +62,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
         of_policies.sort_by_key(|(time, ..)| *time);
         let Some((decide, stats, faults)) = of_policies.first() else { continue };
-        let mut decider = Decider::new(catalog);
+        let mut decider = decider(catalog);
         decider.decide(&store, &ids);
         let again = best(|| drop(black_box(decider.decide(&store, &ids))));
         println!("{balancer} {}: {services} x {endpoints}", settings.unwrap_or(""));
@@ -74,6 +83,25 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
     }
     Ok(())
+}
+
+/// One that knows nothing but loads, where the environment says `LOADS=1`.
+fn decider(catalog: Catalog) -> Decider {
+    let mut decider = Decider::new(catalog);
+    if env::var_os("LOADS").is_some() {
+        decider.set_loads(Arc::new(Uneven));
+    }
+    decider
+}
+
+/// Some connections for every endpoint, of no two alike.
+struct Uneven;
+
+impl Loads for Uneven {
+    fn load(&self, _: Protocol, address: IpAddr, port: u16) -> Load {
+        let number = backend_id(address, port);
+        Load { active: number >> 8 & 15, begun: number & 0xffff, per_minute: number & 255 }
+    }
 }
 
 /// Page faults of this process so far that needed no disk: the tenth field of proc_pid_stat(5).

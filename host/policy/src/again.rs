@@ -1,10 +1,12 @@
 //! What time does to decisions: ages of endpoints, and policies that want another look after a while.
 
 use std::collections::{BTreeSet, HashMap};
+use std::iter::Peekable;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use weir_model::{Conditions, Decision, Loads, Port, PortKey, ServiceId};
+use weir_model::{ByNumber, Conditions, Decision, Endpoint, Loads, Port, PortKey, ServiceId};
 
 /// The moment of a sync.
 pub(crate) struct Present<'a> {
@@ -15,38 +17,65 @@ pub(crate) struct Present<'a> {
     pub(crate) last: Option<Arc<Decision>>,
 }
 
+/// An endpoint's address and port: lists of endpoints are sorted by it.
+pub(crate) type Place = (IpAddr, u16);
+
+/// Looks places up in a list, for somebody who asks in ascending order as well: one walk for all.
+pub(crate) struct Walk<I: Iterator>(Peekable<I>);
+
+impl<T, I: Iterator<Item = (Place, T)>> Walk<I> {
+    /// Walks over `list`, which is sorted by place.
+    pub(crate) fn over(list: impl IntoIterator<IntoIter = I>) -> Self {
+        Self(list.into_iter().peekable())
+    }
+
+    /// What the list has at the place of `endpoint`, which comes after all that were asked for so far.
+    pub(crate) fn find(&mut self, endpoint: &Endpoint) -> Option<T> {
+        let place = (endpoint.address, endpoint.port);
+        while self.0.next_if(|(other, _)| *other < place).is_some() {}
+        self.0.next_if(|(other, _)| *other == place).map(|(_, value)| value)
+    }
+}
+
+/// The ready endpoints of a port, since when they are; `None` for one that was there when the port was first looked at.
+type Ready = Vec<(Place, Option<Instant>)>;
+
 /// Since when endpoints have been ready, as far as this node saw it. Only ports are in here whose policies ask.
 #[derive(Debug, Default)]
-pub(crate) struct Ages {
-    /// By endpoint id; `None` for one that was there when its port was first looked at.
-    ready: HashMap<PortKey, HashMap<u32, Option<Instant>>>,
-}
+pub(crate) struct Ages(HashMap<ServiceId, Vec<(PortKey, Ready)>, ByNumber>);
 
 impl Ages {
     /// Seconds since each endpoint of `port` became ready: the largest number for one that was there at the first
     /// look, 0 for one that is not ready.
     pub(crate) fn of(&mut self, port: &Port, now: Instant) -> Vec<u32> {
-        let before = self.ready.remove(&port.key);
-        let new = before.as_ref().map(|_| now);
-        let mut after = HashMap::with_capacity(port.endpoints.len());
-        let age = |endpoint: &weir_model::Endpoint| {
+        let of_service = self.0.entry(port.key.service).or_default();
+        let known = of_service.iter().position(|(key, _)| *key == port.key);
+        let new = known.map(|_| now);
+        let mut before = Walk::over(known.map(|at| std::mem::take(&mut of_service[at].1)).unwrap_or_default());
+        let mut after = Vec::with_capacity(port.endpoints.len());
+        let age = |endpoint: &Endpoint| {
             if !endpoint.conditions.has(Conditions::READY) {
                 return 0;
             }
-            let since = before.as_ref().and_then(|before| before.get(&endpoint.id).copied()).unwrap_or(new);
-            after.insert(endpoint.id, since);
+            let since = before.find(endpoint).unwrap_or(new);
+            after.push(((endpoint.address, endpoint.port), since));
             let seconds = |since| u32::try_from(now.saturating_duration_since(since).as_secs());
             since.map_or(u32::MAX, |since| seconds(since).unwrap_or(u32::MAX))
         };
         let ages = port.endpoints.iter().map(age).collect();
-        self.ready.insert(port.key, after);
+        match known {
+            Some(at) => of_service[at].1 = after,
+            None => of_service.push((port.key, after)),
+        }
         ages
     }
 
     /// Forgets the ports of a Service that `stays` does not hold for.
     pub(crate) fn forget(&mut self, service: ServiceId, stays: impl Fn(&PortKey) -> bool) {
-        if !self.ready.is_empty() {
-            self.ready.retain(|port, _| port.service != service || stays(port));
+        let Some(of_service) = self.0.get_mut(&service) else { return };
+        of_service.retain(|(port, _)| stays(port));
+        if of_service.is_empty() {
+            self.0.remove(&service);
         }
     }
 }
@@ -55,7 +84,7 @@ impl Ages {
 #[derive(Debug, Default)]
 pub(crate) struct Schedule {
     order: BTreeSet<(Instant, ServiceId)>,
-    due: HashMap<ServiceId, Instant>,
+    due: HashMap<ServiceId, Instant, ByNumber>,
 }
 
 impl Schedule {
@@ -101,16 +130,16 @@ impl Schedule {
 mod tests {
     use std::time::Duration;
 
-    use weir_model::{Endpoint, Family, NameId, Protocol, ServicePort};
+    use weir_model::{Family, NameId, Protocol, ServicePort};
 
     use super::*;
 
-    fn port(endpoints: &[(u32, Conditions)]) -> Port {
+    fn port(endpoints: &[(u8, Conditions)]) -> Port {
         let name = NameId::default();
-        let endpoint = |(id, conditions): &(u32, Conditions)| Endpoint {
-            address: [10, 0, 0, 1].into(),
+        let endpoint = |(number, conditions): &(u8, Conditions)| Endpoint {
+            address: [10, 0, 0, *number].into(),
             port: 80,
-            id: *id,
+            id: u32::from(*number),
             node: name,
             zone: name,
             conditions: *conditions,

@@ -9,13 +9,13 @@ mod replay;
 mod run;
 mod stand_in;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use weir_model::{
-    Decision, Loads, NameId, Names, NoLoads, ObjectKey, Origin, Port, PortKey, ServiceId, ServicePort, Store,
+    ByNumber, Decision, Loads, NameId, Names, NoLoads, ObjectKey, Origin, Port, PortKey, ServiceId, ServicePort, Store,
 };
 
 use self::budget::{Budget, Overdrawn};
@@ -48,7 +48,7 @@ pub struct Decider {
     /// Who knows the load of endpoints.
     loads: Arc<dyn Loads + Send + Sync>,
     /// Services whose policies ask for it.
-    load_users: BTreeSet<ServiceId>,
+    load_users: HashSet<ServiceId, ByNumber>,
     ages: Ages,
     schedule: Schedule,
     quarantine: Quarantine,
@@ -128,7 +128,7 @@ impl Decider {
             catalog,
             memory: Memory::default(),
             loads: Arc::new(NoLoads),
-            load_users: BTreeSet::new(),
+            load_users: HashSet::default(),
             ages: Ages::default(),
             schedule: Schedule::default(),
             quarantine: Quarantine::default(),

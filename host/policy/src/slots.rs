@@ -8,14 +8,39 @@ use weir_model::MAX_SLOTS;
 /// `None` when every weight is 0, or when there are more endpoints than slots or than a slot can tell apart.
 pub(crate) fn from_weights(weights: &[u32]) -> Option<Vec<u16>> {
     let weights = reduced(weights)?;
-    let mut slots: Vec<(u64, u16)> = Vec::new();
+    let total = weights.iter().map(|weight| *weight as usize).sum::<usize>();
+    // Endpoint and place on the way around, from 0 to 2^32, of each turn: one number that sorts by place.
+    let mut turns: Vec<u64> = Vec::with_capacity(total);
     for (at, weight) in weights.iter().enumerate().filter(|(_, weight)| **weight > 0) {
-        let at = u16::try_from(at).ok()?;
-        let step = |turn: u64| ((2 * turn + 1) << 32) / (2 * u64::from(*weight));
-        slots.extend((0..u64::from(*weight)).map(|turn| (step(turn), at)));
+        let (at, weight) = (u64::from(u16::try_from(at).ok()?), u64::from(*weight));
+        turns.extend((0..weight).map(|turn| ((2 * turn + 1) << 32) / (2 * weight) << 16 | at));
     }
-    slots.sort_unstable();
-    Some(slots.into_iter().map(|(_, at)| at).collect())
+    Some(in_order(turns).into_iter().map(|turn| (turn & 0xffff) as u16).collect())
+}
+
+/// Sorts turns. There are as many of any stretch of the way as it is long, but for one an endpoint: so each is put where
+/// it would stand if they were spread evenly, and from there it is never far.
+fn in_order(turns: Vec<u64>) -> Vec<u64> {
+    let count = turns.len();
+    let about = |turn: u64| ((turn >> 16) * count as u64 >> 32) as usize;
+    let mut next = vec![0_usize; count + 1];
+    turns.iter().for_each(|turn| next[about(*turn) + 1] += 1);
+    for at in 1..count {
+        next[at] += next[at - 1];
+    }
+    let mut sorted = vec![0; count];
+    for turn in turns {
+        let place = &mut next[about(turn)];
+        sorted[*place] = turn;
+        *place += 1;
+    }
+    for at in 1..count {
+        let turn = sorted[at];
+        let before = sorted[..at].iter().rposition(|other| *other <= turn).map_or(0, |before| before + 1);
+        sorted.copy_within(before..at, before + 1);
+        sorted[before] = turn;
+    }
+    sorted
 }
 
 fn reduced(weights: &[u32]) -> Option<Vec<u32>> {
@@ -75,6 +100,19 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn turns_come_in_the_order_of_their_places(weights in prop::collection::vec(0_u32..=300, 1..60)) {
+            let mut turns: Vec<(u64, u16)> = Vec::new();
+            let reduced = reduced(&weights).unwrap_or_default();
+            for (at, weight) in (0_u16..).zip(&reduced) {
+                let place = |turn| ((2 * turn + 1) << 32) / (2 * u64::from(*weight));
+                turns.extend((0..u64::from(*weight)).map(|turn| (place(turn), at)));
+            }
+            turns.sort_unstable();
+            let turns: Vec<u16> = turns.into_iter().map(|(_, at)| at).collect();
+            prop_assert_eq!(from_weights(&weights).unwrap_or_default(), turns);
+        }
+
         #[test]
         fn never_too_many_and_nobody_starves(weights in prop::collection::vec(0_u32..=65_535, 1..200)) {
             let slots = from_weights(&weights);

@@ -5,11 +5,10 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use weir_model::{
-    Conditions, Decision, Endpoint, Load, NameId, Names, NodeIdentity, ObjectKey, Port, Ring, Service, Store,
-    TrafficPolicy,
+    Conditions, Decision, Load, NameId, Names, NodeIdentity, ObjectKey, Port, Ring, Service, Store, TrafficPolicy,
 };
 
-use crate::again::Present;
+use crate::again::{Present, Walk};
 use crate::catalog::Pair;
 
 /// One port to decide.
@@ -93,8 +92,7 @@ fn extras(
     }
     let mut extras = Extras::default();
     if wanted.loads {
-        let load = |endpoint: &Endpoint| present.loads.load(port.key.protocol, endpoint.address, endpoint.port);
-        extras.loads = port.endpoints.iter().map(load).collect();
+        extras.loads = present.loads.of(port);
     }
     if wanted.ages {
         extras.ages = present.ages.of(port, present.now);
@@ -116,10 +114,9 @@ fn extras(
 fn shares(port: &Port, last: &Decision, ring: &Ring) -> Vec<u32> {
     let mut slots = vec![0_u32; last.backends.len()];
     ring.slots.iter().for_each(|slot| slots[usize::from(*slot)] += 1);
-    let place = |at: usize| (last.backends[at].address, last.backends[at].port);
-    let known: BTreeMap<(IpAddr, u16), u32> = (0..slots.len()).map(|at| (place(at), slots[at])).collect();
-    let share = |endpoint: &Endpoint| known.get(&(endpoint.address, endpoint.port)).copied().unwrap_or(0);
-    port.endpoints.iter().map(share).collect()
+    let known = last.backends.iter().zip(slots).map(|(backend, slots)| ((backend.address, backend.port), slots));
+    let mut known = Walk::over(known);
+    port.endpoints.iter().map(|endpoint| known.find(endpoint).unwrap_or(0)).collect()
 }
 
 /// Ports that are decided together, and the names behind their numbers.

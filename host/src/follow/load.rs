@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use tracing::{debug, warn};
 use weir_conntrack::load::{Endpoint, FlowEvents, Tallies};
-use weir_model::{Load, Loads, Protocol};
+use weir_model::{Load, Loads, Port, Protocol};
 use weir_netlink::ConntrackEvents;
 
 /// Opens the source of events, in the network namespace of the calling thread.
@@ -99,11 +99,21 @@ impl Default for LoadFollower {
     }
 }
 
+fn place(protocol: Protocol, address: IpAddr, port: u16) -> Endpoint {
+    Endpoint { protocol, address: SocketAddr::new(address, port) }
+}
+
 impl Loads for LoadFollower {
     fn load(&self, protocol: Protocol, address: IpAddr, port: u16) -> Load {
         let Some(shared) = &*self.counting() else { return Load::default() };
-        let endpoint = Endpoint { protocol, address: SocketAddr::new(address, port) };
-        shared.tallies().load(&endpoint, shared.now())
+        shared.tallies().load(&place(protocol, address, port), shared.now())
+    }
+
+    fn of(&self, port: &Port) -> Vec<Load> {
+        let Some(shared) = &*self.counting() else { return vec![Load::default(); port.endpoints.len()] };
+        let (tallies, now) = (shared.tallies(), shared.now());
+        let places = port.endpoints.iter().map(|known| place(port.key.protocol, known.address, known.port));
+        places.map(|endpoint| tallies.load(&endpoint, now)).collect()
     }
 }
 

@@ -50,7 +50,7 @@ impl Fluid {
         };
         let seen: Vec<Seen> = (0..self.endpoints.len()).map(seen).collect();
         self.ages.iter_mut().for_each(|age| *age = age.saturating_add(follow.pace.period_seconds));
-        let Share::Weights(weights) = choose(&seen, follow).share else { panic!("weights") };
+        let weights = slots(&seen, follow);
         let total: u32 = weights.iter().sum();
         self.shares = weights.iter().map(|weight| f64::from(*weight) / f64::from(total)).collect();
         self.slots = weights;
@@ -65,9 +65,17 @@ impl Fluid {
     }
 }
 
+/// The next slots of each.
+fn slots(seen: &[Seen], follow: Follow) -> Vec<u32> {
+    match choose(seen, follow).share {
+        Share::Equal => vec![1; seen.len()],
+        Share::Weights(weights) => weights,
+        Share::Slots(slots) => panic!("{slots:?}"),
+    }
+}
+
 fn weights(seen: &[Seen], level: Level) -> Vec<u32> {
-    let Share::Weights(weights) = choose(seen, Follow { level, pace: STEADY }).share else { panic!("weights") };
-    weights
+    slots(seen, Follow { level, pace: STEADY })
 }
 
 fn seen(weight: u32, active: u32) -> Seen {
@@ -117,11 +125,11 @@ fn a_new_endpoint_is_filled_without_being_flooded() {
 #[test]
 fn levels_are_what_they_are_called() {
     let pair = [seen(1, 10), seen(3, 10)];
-    assert_eq!(weights(&pair, Level::Connections), [32, 32]);
+    assert_eq!(weights(&pair, Level::Connections), [1, 1]);
     let by_weight = weights(&pair, Level::ByWeight);
     assert!(by_weight[1] > 3 * by_weight[0], "the large one has less than its share: {by_weight:?}");
     let idle = [Seen { slots: 1, ..seen(1, 0) }, Seen { slots: 3, ..seen(3, 0) }];
-    assert_eq!(weights(&idle, Level::ByWeight), [16, 48], "nothing to level");
+    assert_eq!(weights(&idle, Level::ByWeight), [1, 3], "nothing to level");
     let expected = weights(&idle, Level::ExpectedDelay);
     assert!(expected[1] > 3 * expected[0], "the next one waits less at the large one: {expected:?}");
     let one_idle = [seen(1, 0), seen(1, 1), seen(1, 1)];
@@ -132,13 +140,13 @@ fn levels_are_what_they_are_called() {
 #[test]
 fn equal_endpoints_without_load_stay_equal_and_so_the_kernel_is_left_alone() {
     let idle = vec![Seen { per_minute: 0, ..seen(1, 0) }; 5];
-    assert_eq!(weights(&idle, Level::ByWeight), [32; 5]);
+    assert_eq!(weights(&idle, Level::ByWeight), [1; 5]);
     let mut slots = vec![8, 32, 64];
     for _ in 0..6 {
         let uneven: Vec<Seen> = slots.iter().map(|slots| Seen { slots: *slots, ..idle[0] }).collect();
         slots = weights(&uneven, Level::ByWeight);
     }
-    assert_eq!(slots, [32; 3], "what was learnt under load is forgotten without");
+    assert_eq!(slots, [1; 3], "what was learnt under load is forgotten without");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Sums by endpoint, and rates.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::time::Duration;
 
 use weir_model::Load;
@@ -19,7 +19,7 @@ const SLOTS: usize = 6;
 /// The load of every endpoint that has any. Times count from any fixed moment.
 #[derive(Debug, Default)]
 pub struct Tallies {
-    by_endpoint: BTreeMap<Endpoint, Tally>,
+    by_endpoint: HashMap<Endpoint, Tally>,
     /// When it was last looked for endpoints to forget.
     swept: Duration,
 }
