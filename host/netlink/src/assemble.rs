@@ -72,6 +72,10 @@ impl Assembler {
                 self.lookup(*map, Found::Data(Register::FIRST));
                 self.out.push(Expr::MetaStore { key: Meta::Priority, from: Register::FIRST });
             }
+            Statement::PriorityCount { modulus, offset } => {
+                self.field(&Field::Counter { modulus: *modulus, offset: *offset }, Register::FIRST, Register::FIRST);
+                self.out.push(Expr::MetaStore { key: Meta::Priority, from: Register::FIRST });
+            }
             Statement::PriorityVerdict(map) => {
                 self.out.push(Expr::MetaLoad { key: Meta::Priority, to: Register::FIRST });
                 self.lookup(*map, Found::Verdict);

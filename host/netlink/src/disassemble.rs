@@ -57,6 +57,9 @@ fn guess(code: &[Expr], family: Family) -> Option<Statement> {
         [Expr::Verdict(Verdict::Drop), ..] => Some(Statement::Drop),
         [Expr::Verdict(Verdict::Jump(chain)), ..] => Some(Statement::Jump(chain.clone())),
         [Expr::Verdict(Verdict::Goto(chain)), ..] => Some(Statement::Goto(chain.clone())),
+        [Expr::Numgen { kind: Generator::Incremental, modulus, offset, .. }, Expr::MetaStore { .. }, ..] => {
+            Some(Statement::PriorityCount { modulus: *modulus, offset: *offset })
+        }
         [Expr::Masquerade { .. }, ..] => Some(Statement::Masquerade),
         [Expr::Reject { .. }, ..] => Some(Statement::Reject),
         [Expr::Payload { base: Base::Network, offset, .. }, Expr::Compare { equal, data, .. }, ..] => {

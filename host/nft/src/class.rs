@@ -54,12 +54,33 @@ pub struct Spread {
 /// checks look the class up once more, in [`SetName::Refusals`].
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum End {
+    /// A part of the way to endpoints; others lead there. First in order: a chain must be there before rules lead to it.
+    Part(Part),
     /// To endpoints.
     Spread(Spread),
     /// Nowhere, in silence: there are endpoints, but none here.
     Drop,
     /// Nowhere, and the client is told: there is no endpoint.
     Reject,
+}
+
+/// What rings of round robin have in common. Each has a chain for its counter, and every rule that looks something up
+/// in a map makes each new element of that map dearer: the kernel holds it against all of them (`nft_add_set_elem`). So
+/// that chain does little more than count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Part {
+    /// Sends a client to the endpoint whose turn it is.
+    Turn,
+    /// Sends clients that are known to their endpoints.
+    Known {
+        /// See [`Spread::affinity_seconds`]; at least 1.
+        affinity_seconds: u32,
+    },
+    /// Remembers the endpoint in `meta priority` for the client, and sends it there.
+    Remember {
+        /// See [`Spread::affinity_seconds`]; at least 1.
+        affinity_seconds: u32,
+    },
 }
 
 /// One way to handle connections.
@@ -85,6 +106,7 @@ impl Class {
             Role::ShortCut => "short-cut-",
         };
         match &self.end {
+            End::Part(part) => format!("{node_port}{role}{part}"),
             End::Spread(spread) => format!("{node_port}{role}{spread}"),
             End::Drop => format!("{node_port}{role}no-local-endpoints"),
             End::Reject => format!("{node_port}{role}no-endpoints"),
@@ -116,7 +138,7 @@ impl Class {
                 };
                 kind(index, *local) << 16 | size
             }
-            End::Spread(_) => HASHED | fnv(self.chain().as_bytes()) >> 2,
+            End::Spread(_) | End::Part(_) => HASHED | fnv(self.chain().as_bytes()) >> 2,
         }
     }
 
@@ -139,22 +161,25 @@ impl Class {
             Role::Masquerade => rules.push(rule([mark])),
             Role::ShortCut => rules.push(rule([Statement::Jump(short_cut_chain(self.node_port).to_owned())])),
         }
-        if let End::Spread(spread) = &self.end {
-            spread.rules(self.node_port, &mut rules);
+        match &self.end {
+            End::Part(part) => part.rules(self.node_port, &mut rules),
+            End::Spread(spread) => spread.rules(self.node_port, &mut rules),
+            End::Drop | End::Reject => {}
         }
         rules
     }
 
-    /// The class of connections that come to nothing. It looks nothing up, so one does for addresses and node ports.
-    #[must_use]
-    pub fn nowhere(end: End) -> Self {
-        Self { node_port: false, role: Role::Plain, end }
-    }
-
-    /// Whether it has a chain. Refusals without a short cut have nothing to do before the checks.
-    #[must_use]
-    pub fn has_chain(&self) -> bool {
-        self.role != Role::Plain || matches!(self.end, End::Spread(_))
+    /// The classes its chain leads to.
+    pub(crate) fn parts(&self) -> impl Iterator<Item = Self> + use<> {
+        let parts = match self.end {
+            End::Spread(Spread { index: IndexFunction::RoundRobin, affinity_seconds, .. }) => match affinity_seconds {
+                0 => [Some(Part::Turn), None],
+                _ => [Some(Part::Known { affinity_seconds }), Some(Part::Remember { affinity_seconds })],
+            },
+            _ => [None, None],
+        };
+        let node_port = self.node_port;
+        parts.into_iter().flatten().map(move |part| Self { node_port, role: Role::Plain, end: End::Part(part) })
     }
 
     /// The classes that end in a refusal, with the chain that refuses.
@@ -167,38 +192,95 @@ impl Class {
             (short_cut(true), DROPPING),
         ]
     }
+
+    /// The class of connections that come to nothing. It looks nothing up, so one does for addresses and node ports.
+    #[must_use]
+    pub fn nowhere(end: End) -> Self {
+        Self { node_port: false, role: Role::Plain, end }
+    }
+
+    /// Whether it has a chain. Refusals without a short cut have nothing to do before the checks.
+    #[must_use]
+    pub fn has_chain(&self) -> bool {
+        self.role != Role::Plain || matches!(self.end, End::Spread(_) | End::Part(_))
+    }
 }
 
 impl Spread {
     fn rules(&self, node_port: bool, rules: &mut Vec<Rule>) {
-        let frontend = frontend_key(node_port);
-        let slot = with(&frontend, self.field());
-        if self.affinity_seconds == 0 {
-            rules.push(rule([Statement::Dnat { key: slot, map: SetName::Slots }]));
-            return;
+        let part = |part| Class { node_port, role: Role::Plain, end: End::Part(part) }.chain();
+        let slot = with(&frontend_key(node_port), self.field());
+        match (self.index, self.affinity_seconds) {
+            (IndexFunction::RoundRobin, 0) => {
+                let (modulus, offset) = (self.size, self.offset());
+                rules.push(rule([Statement::PriorityCount { modulus, offset }, Statement::Goto(part(Part::Turn))]));
+            }
+            (_, 0) => rules.push(rule([Statement::Dnat { key: slot, map: SetName::Slots }])),
+            (index, affinity_seconds) => {
+                let shared = index == IndexFunction::RoundRobin;
+                if shared {
+                    rules.push(rule([Statement::Jump(part(Part::Known { affinity_seconds }))]));
+                } else {
+                    Part::Known { affinity_seconds }.rules(node_port, rules);
+                }
+                // Anybody else: choose, then remember.
+                rules.push(rule([Statement::PriorityFrom { key: slot, map: SetName::AffinitySlots }]));
+                if shared {
+                    rules.push(rule([Statement::Goto(part(Part::Remember { affinity_seconds }))]));
+                } else {
+                    Part::Remember { affinity_seconds }.rules(node_port, rules);
+                }
+            }
         }
-        // The client comes last: nft takes the mask of a node port's key only in the first component.
-        let client = with(&frontend, Field::Saddr);
-        let update = Statement::AffinityUpdate { key: client.clone(), timeout_seconds: self.affinity_seconds };
-        let send = Statement::Dnat { key: with(&frontend, Field::Priority), map: SetName::AffinityEndpoints };
-        // A client that is known and whose endpoint is still there: refresh and go.
-        let known = Statement::PriorityFrom { key: client.clone(), map: SetName::Affinity };
-        rules.push(rule([known, update.clone(), send.clone()]));
-        // Anybody else: choose, then remember. `update` never overwrites the data of a live entry, hence the
-        // delete; and remembering is a rule of its own so that a full map costs affinity, not connections.
-        rules.push(rule([Statement::PriorityFrom { key: slot, map: SetName::AffinitySlots }]));
-        rules.push(rule([Statement::AffinityDelete { key: client }]));
-        rules.push(rule([update]));
-        rules.push(rule([send]));
+    }
+
+    /// The first of its slots.
+    fn offset(&self) -> u32 {
+        if self.local { LOCAL_OFFSET } else { 0 }
     }
 
     fn field(&self) -> Field {
-        let (modulus, offset) = (self.size, if self.local { LOCAL_OFFSET } else { 0 });
+        let (modulus, offset) = (self.size, self.offset());
         match self.index {
             IndexFunction::Random => Field::Random { modulus, offset },
             IndexFunction::RoundRobin => Field::Counter { modulus, offset },
             IndexFunction::SourceHash => Field::HashSource { modulus, seed: HASH_SEED, offset },
             IndexFunction::FlowHash => Field::HashFlow { modulus, seed: HASH_SEED, offset },
+        }
+    }
+}
+
+impl Part {
+    fn rules(self, node_port: bool, rules: &mut Vec<Rule>) {
+        let frontend = frontend_key(node_port);
+        let send = Statement::Dnat { key: with(&frontend, Field::Priority), map: SetName::Endpoints };
+        // The client comes last: nft takes the mask of a node port's key only in the first component.
+        let client = with(&frontend, Field::Saddr);
+        let update = |timeout_seconds| Statement::AffinityUpdate { key: client.clone(), timeout_seconds };
+        match self {
+            Self::Turn => rules.push(rule([send])),
+            // A client that is known and whose endpoint is still there: refresh and go.
+            Self::Known { affinity_seconds } => {
+                let known = Statement::PriorityFrom { key: client.clone(), map: SetName::Affinity };
+                rules.push(rule([known, update(affinity_seconds), send]));
+            }
+            // `update` never overwrites the data of a live entry, hence the delete; and remembering is a rule of its own
+            // so that a full map costs affinity, not connections.
+            Self::Remember { affinity_seconds } => {
+                rules.push(rule([Statement::AffinityDelete { key: client.clone() }]));
+                rules.push(rule([update(affinity_seconds)]));
+                rules.push(rule([send]));
+            }
+        }
+    }
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Turn => f.write_str("turn"),
+            Self::Known { affinity_seconds } => write!(f, "known-affinity-{affinity_seconds}s"),
+            Self::Remember { affinity_seconds } => write!(f, "remember-affinity-{affinity_seconds}s"),
         }
     }
 }
@@ -307,5 +389,24 @@ mod tests {
     #[test]
     fn long_names_stay_within_the_kernels_limit() {
         assert!(with_counter(&"x".repeat(600)).chain().len() < 255);
+    }
+
+    #[test]
+    fn a_counters_chain_holds_no_more_maps_than_it_must() {
+        let node = NodeFacts::default();
+        for (affinity_seconds, sets) in [(0, vec![]), (10_800, vec![SetName::AffinitySlots])] {
+            let (index, counter) = (IndexFunction::RoundRobin, Some(Arc::from("default/web:http/tcp")));
+            let spread = Spread { index, size: 3, local: true, affinity_seconds, counter };
+            let class = Class { node_port: true, role: Role::Masquerade, end: End::Spread(spread) };
+            let rules = class.rules(&node, Family::V4);
+            let statements = || rules.iter().flat_map(|rule| &rule.statements);
+            assert_eq!(statements().filter_map(Statement::set).collect::<Vec<_>>(), sets);
+            let parts: Vec<Class> = class.parts().collect();
+            for chain in statements().filter_map(Statement::chain) {
+                let part = parts.iter().find(|part| part.chain() == chain).expect("it leads to its parts only");
+                assert!(*part < class && part.has_chain(), "chains must be there before rules lead to them");
+            }
+        }
+        assert_eq!(plain(3).parts().count(), 0);
     }
 }

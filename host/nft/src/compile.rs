@@ -89,7 +89,8 @@ fn emit_rings(plan: &PortPlan, key: ElementKey, rings: [Option<(&PlanRing, u32)>
             let Some(target) = plan.targets.get(usize::from(*at)) else { continue };
             let slot_key = key.number(slot);
             if ring.affinity_seconds == 0 {
-                sink(SetName::Slots, slot_key.as_bytes(), target_data(target).as_bytes());
+                let map = if ring.index == IndexFunction::RoundRobin { SetName::Endpoints } else { SetName::Slots };
+                sink(map, slot_key.as_bytes(), target_data(target).as_bytes());
             } else {
                 sink(SetName::AffinitySlots, slot_key.as_bytes(), &target.id.to_ne_bytes());
                 remembered.push(target);
@@ -99,7 +100,7 @@ fn emit_rings(plan: &PortPlan, key: ElementKey, rings: [Option<(&PlanRing, u32)>
     remembered.sort_unstable();
     remembered.dedup();
     for target in remembered {
-        sink(SetName::AffinityEndpoints, key.number(target.id).as_bytes(), target_data(target).as_bytes());
+        sink(SetName::Endpoints, key.number(target.id).as_bytes(), target_data(target).as_bytes());
     }
 }
 

@@ -51,6 +51,19 @@ struct ClassUse {
     number: u32,
     frontends: u32,
     short_cuts: u32,
+    /// By other classes.
+    parts: u32,
+}
+
+/// How a plan uses a class.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Use {
+    /// A frontend's connections come to it.
+    Frontend,
+    /// Those of pods and this node do, past the frontend's own class.
+    ShortCut,
+    /// A class that is used leads to it.
+    Part,
 }
 
 /// Elements of one port, or the difference of two.
@@ -293,7 +306,7 @@ impl FamilyState {
 
     /// Counts the classes of a plan in; classes nobody used before get a number.
     fn retain(&mut self, plan: &PortPlan, work: &mut FamilyWork) {
-        for (class, is_short_cut) in uses(plan) {
+        for (class, how) in uses(plan) {
             work.note(&class, self.classes.get(&class));
             let numbers = &mut self.numbers;
             let used = self.classes.entry(class).or_insert_with_key(|class| {
@@ -303,23 +316,23 @@ impl FamilyState {
                 }
                 ClassUse { number, ..ClassUse::default() }
             });
-            let count = used.count(is_short_cut);
+            let count = used.count(how);
             *count += 1;
-            if *count == 1 {
-                *self.counts.entry(class_map(is_short_cut)).or_default() += 1;
+            if let (1, Some(map)) = (*count, how.map()) {
+                *self.counts.entry(map).or_default() += 1;
             }
         }
     }
 
     /// Counts them out again.
     fn release(&mut self, plan: &PortPlan, work: &mut FamilyWork) {
-        for (class, is_short_cut) in uses(plan) {
+        for (class, how) in uses(plan) {
             work.note(&class, self.classes.get(&class));
             let Some(used) = self.classes.get_mut(&class) else { continue };
-            let count = used.count(is_short_cut);
+            let count = used.count(how);
             *count -= 1;
-            if *count == 0 {
-                *self.counts.entry(class_map(is_short_cut)).or_insert(1) -= 1;
+            if let (0, Some(map)) = (*count, how.map()) {
+                *self.counts.entry(map).or_insert(1) -= 1;
             }
             if !used.is_used() {
                 self.numbers.remove(&used.number);
@@ -422,26 +435,41 @@ impl FamilyState {
     }
 }
 
-fn class_map(is_short_cut: bool) -> SetName {
-    if is_short_cut { SetName::ShortCutClasses } else { SetName::Classes }
+impl Use {
+    /// The verdict map that then has the class.
+    fn map(self) -> Option<SetName> {
+        match self {
+            Self::Frontend => Some(SetName::Classes),
+            Self::ShortCut => Some(SetName::ShortCutClasses),
+            Self::Part => None,
+        }
+    }
 }
 
-/// Every use a plan makes of a class that has a chain, and whether it is as a short cut.
-fn uses(plan: &PortPlan) -> impl Iterator<Item = (Class, bool)> + '_ {
+/// Every use a plan makes of a class that has a chain.
+fn uses(plan: &PortPlan) -> impl Iterator<Item = (Class, Use)> + '_ {
     plan.frontends.iter().flat_map(|frontend| {
         let (class, short_cut) = classes_of(plan, frontend);
-        let classes = std::iter::once((class, false)).chain(short_cut.map(|class| (class, true)));
-        classes.filter(|(class, _)| class.has_chain())
+        let classes = std::iter::once((class, Use::Frontend)).chain(short_cut.map(|class| (class, Use::ShortCut)));
+        let with_chain = classes.filter(|(class, _)| class.has_chain());
+        with_chain.flat_map(|(class, how)| {
+            let parts = class.parts().map(|part| (part, Use::Part));
+            parts.chain(std::iter::once((class, how)))
+        })
     })
 }
 
 impl ClassUse {
-    fn count(&mut self, is_short_cut: bool) -> &mut u32 {
-        if is_short_cut { &mut self.short_cuts } else { &mut self.frontends }
+    fn count(&mut self, how: Use) -> &mut u32 {
+        match how {
+            Use::Frontend => &mut self.frontends,
+            Use::ShortCut => &mut self.short_cuts,
+            Use::Part => &mut self.parts,
+        }
     }
 
     fn is_used(self) -> bool {
-        self.frontends > 0 || self.short_cuts > 0
+        self.frontends > 0 || self.short_cuts > 0 || self.parts > 0
     }
 
     /// The number under which one of the two verdict maps holds it.

@@ -127,8 +127,9 @@ pub enum SetName {
     Slots,
     /// Frontend and slot → endpoint number, for ports with affinity.
     AffinitySlots,
-    /// Frontend and endpoint number → endpoint, for ports with affinity.
-    AffinityEndpoints,
+    /// Frontend and what stands in `meta priority` → endpoint: endpoint numbers of ports with affinity, and slots whose
+    /// turn it is in round robin. Endpoint numbers have their top bit set, slots never.
+    Endpoints,
     /// Frontend and client → endpoint number. Written by the kernel on the packet path, with a timeout; Weir
     /// declares it and never touches an element.
     Affinity,
@@ -154,7 +155,7 @@ impl SetName {
         Self::Refusals,
         Self::Slots,
         Self::AffinitySlots,
-        Self::AffinityEndpoints,
+        Self::Endpoints,
         Self::Affinity,
         Self::Hairpin,
         Self::ExternalIps,
@@ -175,7 +176,7 @@ impl SetName {
             Self::Refusals => "refusals",
             Self::Slots => "slots",
             Self::AffinitySlots => "affinity-slots",
-            Self::AffinityEndpoints => "affinity-endpoints",
+            Self::Endpoints => "endpoints",
             Self::Affinity => "affinity",
             Self::Hairpin => "hairpin",
             Self::ExternalIps => "external-ips",
@@ -199,7 +200,7 @@ impl SetName {
             Self::Frontends | Self::ShortCuts | Self::Guarded => &[Address, Protocol, Port],
             Self::Classes | Self::ShortCutClasses | Self::Refusals => &[ClassId],
             Self::Slots | Self::AffinitySlots => &[Address, Protocol, Port, Slot],
-            Self::AffinityEndpoints => &[Address, Protocol, Port, ClassId],
+            Self::Endpoints => &[Address, Protocol, Port, ClassId],
             Self::Affinity => &[Address, Protocol, Port, Address],
             Self::Hairpin => &[Address, Address, Protocol, Port],
             Self::SourceRanges => &[Address, Protocol, Port, Network],
@@ -218,7 +219,7 @@ impl SetName {
             | Self::SourceRanges => DataKind::None,
             Self::Frontends | Self::ShortCuts | Self::AffinitySlots | Self::Affinity => DataKind::ClassId,
             Self::Classes | Self::ShortCutClasses | Self::Refusals => DataKind::Verdict,
-            Self::Slots | Self::AffinityEndpoints => DataKind::Target,
+            Self::Slots | Self::Endpoints => DataKind::Target,
         }
     }
 

@@ -129,6 +129,13 @@ pub enum Statement {
         /// A map to class or endpoint numbers.
         map: SetName,
     },
+    /// `meta priority set numgen inc mod M offset O`: a counter of this rule, for a look-up in another chain.
+    PriorityCount {
+        /// Number of different values, at least 1.
+        modulus: u32,
+        /// The first value.
+        offset: u32,
+    },
     /// `meta priority vmap @MAP`; no match when the map has no such number.
     PriorityVerdict(SetName),
     /// `update @affinity { KEY timeout Ns : meta priority }`.

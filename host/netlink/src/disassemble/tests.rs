@@ -83,6 +83,7 @@ fn statement(family: Family) -> impl Strategy<Value = Statement> {
         any::<u32>().prop_map(Statement::MarkFlip),
         Just(Statement::PriorityClear),
         (key(family), set()).prop_map(|(key, map)| Statement::PriorityFrom { key, map }),
+        (1_u32.., any::<u32>()).prop_map(|(modulus, offset)| Statement::PriorityCount { modulus, offset }),
         set().prop_map(Statement::PriorityVerdict),
         (key(family), any::<u32>())
             .prop_map(|(key, timeout_seconds)| Statement::AffinityUpdate { key, timeout_seconds }),

@@ -141,13 +141,13 @@ fn chains(family: Family) -> BTreeMap<String, Chain> {
         vec![vec![dnat(frontend())], vec![dnat(any_frontend())]]
     };
     chain("random-3", None, spread(Field::Random { modulus: 3, offset: 0 }));
+    let count = |offset| vec![Statement::PriorityCount { modulus: 3, offset }, Statement::Goto("random-3".to_owned())];
+    chain("turns-3", None, vec![count(0), count(0x8000)]);
     chain("counter-3", None, spread(Field::Counter { modulus: 3, offset: 0x8000 }));
     chain("source-3", None, spread(Field::HashSource { modulus: 3, seed: 0xdead_beef, offset: 0 }));
     chain("flow-3", None, spread(Field::HashFlow { modulus: 3, seed: 0xdead_beef, offset: 0x8000 }));
-    let endpoint = |key: Vec<Field>| Statement::Dnat {
-        key: [key, vec![Field::Priority]].concat(),
-        map: SetName::AffinityEndpoints,
-    };
+    let endpoint =
+        |key: Vec<Field>| Statement::Dnat { key: [key, vec![Field::Priority]].concat(), map: SetName::Endpoints };
     let any_client: Vec<Field> = [any_frontend(), vec![Field::Saddr]].concat();
     let slot = [frontend(), vec![Field::Random { modulus: 3, offset: 0 }]].concat();
     chain(

@@ -93,7 +93,8 @@ impl FamilyWork {
         if self.guards == Some(false) {
             guards().iter().for_each(|(name, _)| remove_chain(family, name, ops));
         }
-        for (class, before) in &self.classes {
+        // The other way round: what others go to, comes first and goes last.
+        for (class, before) in self.classes.iter().rev() {
             if before.is_used() && !now(class).is_used() {
                 remove_chain(family, &class.chain(), ops);
             }

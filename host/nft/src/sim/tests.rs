@@ -269,14 +269,14 @@ fn affinity_is_kept_chosen_and_recorded() {
     let client = || with(frontend(), Field::Saddr);
     let client_key = frontend_key.address("10.2.0.1".parse().unwrap());
     let update = || Statement::AffinityUpdate { key: client(), timeout_seconds: 60 };
-    let send = || Statement::Dnat { key: with(frontend(), Field::Priority), map: SetName::AffinityEndpoints };
+    let send = || Statement::Dnat { key: with(frontend(), Field::Priority), map: SetName::Endpoints };
     let mut builder = Builder::default()
         .elements(
             SetName::AffinitySlots,
             &[0, 1].map(|slot| (frontend_key.number(slot), ElementKey::new().number(100 + slot))),
         )
         .elements(
-            SetName::AffinityEndpoints,
+            SetName::Endpoints,
             &[
                 (frontend_key.number(100), target_of("10.1.0.1:8080")),
                 (frontend_key.number(101), target_of("10.1.0.2:8080")),

@@ -209,6 +209,10 @@ impl<'a, 'd> Walk<'a, 'd> {
                 }
                 None => false,
             },
+            Statement::PriorityCount { modulus, offset } => {
+                self.priority = offset.wrapping_add(self.draws.draw(*modulus));
+                true
+            }
             Statement::PriorityVerdict(map) => {
                 let Some(Content::Verdicts(verdicts)) = self.table.sets.get(map).map(|set| &set.content) else {
                     return Err(no_set(chain, *map));

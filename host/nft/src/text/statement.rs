@@ -36,6 +36,9 @@ impl fmt::Display for StatementText<'_> {
             Statement::PriorityFrom { key: fields, map } => {
                 write!(f, "meta priority set {} map @{}", key(fields), map.name())
             }
+            Statement::PriorityCount { modulus, offset } => {
+                write!(f, "meta priority set {}", key(&[Field::Counter { modulus: *modulus, offset: *offset }]))
+            }
             Statement::PriorityVerdict(map) => write!(f, "meta priority vmap @{}", map.name()),
             Statement::AffinityUpdate { key: fields, timeout_seconds } => {
                 let timeout = Duration(*timeout_seconds);

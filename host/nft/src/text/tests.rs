@@ -89,7 +89,7 @@ fn content(set: SetName, family: Family) -> Content {
         SetName::Frontends | SetName::ShortCuts => flat(set, family, &all(&class)),
         SetName::Slots => flat(set, family, &with_number([0, 10, 32768], target)),
         SetName::AffinitySlots => flat(set, family, &with_number([0, 10, 32768], class(3))),
-        SetName::AffinityEndpoints => flat(set, family, &with_number([0x8000_0001, 0x8abc_001f, 0x9000_0000], target)),
+        SetName::Endpoints => flat(set, family, &with_number([0x8000_0001, 0x8abc_001f, 0x9000_0000], target)),
         SetName::Classes | SetName::ShortCutClasses | SetName::Refusals => {
             Content::Verdicts([1, 2, 3, 4, 5, 6, 0x0008_0003, 0x4000_1a2b].map(|n| (n, "random-3".to_owned())).into())
         }
@@ -174,10 +174,11 @@ fn every_rule(family: Family) -> Vec<Rule> {
             },
             Statement::Masquerade,
         ],
+        vec![Statement::PriorityCount { modulus, offset: 32768 }, Statement::Goto("random-3".to_owned())],
         vec![dnat(Field::Random { modulus, offset: 0 })],
         vec![dnat(Field::Counter { modulus, offset: 32768 })],
         vec![Statement::Dnat { key: with(any(), Field::Random { modulus: 1, offset: 0 }), map: SetName::Slots }],
-        vec![Statement::Dnat { key: with(frontend(), Field::Priority), map: SetName::AffinityEndpoints }],
+        vec![Statement::Dnat { key: with(frontend(), Field::Priority), map: SetName::Endpoints }],
         vec![Statement::PriorityFrom {
             key: with(any(), Field::HashSource { modulus, seed, offset: 5 }),
             map: SetName::AffinitySlots,
@@ -277,7 +278,7 @@ fn every_class(family: Family) -> Table {
     for node_port in [false, true] {
         for role in [Role::Plain, Role::ClusterIp, Role::Masquerade, Role::ShortCut] {
             for (index, affinity_seconds) in
-                [(Random, 0), (RoundRobin, 0), (SourceHash, 0), (FlowHash, 0), (Random, 60)]
+                [(Random, 0), (RoundRobin, 0), (SourceHash, 0), (FlowHash, 0), (Random, 60), (RoundRobin, 60)]
             {
                 // The nft tool aborts on the IPv6 forms of these (netlink_linearize.c: dreg < reg_low).
                 if family == Family::V6 && (matches!(index, SourceHash | FlowHash) || affinity_seconds > 0) {
@@ -285,7 +286,9 @@ fn every_class(family: Family) -> Table {
                 }
                 let counter = (index == RoundRobin).then(|| Arc::from("default/web:http/tcp"));
                 let spread = Spread { index, size: 3, local: role == Role::ShortCut, affinity_seconds, counter };
-                add(Class { node_port, role, end: End::Spread(spread) });
+                let class = Class { node_port, role, end: End::Spread(spread) };
+                class.parts().for_each(&mut add);
+                add(class);
             }
             add(Class { node_port, role, end: End::Drop });
             add(Class { node_port, role, end: End::Reject });
