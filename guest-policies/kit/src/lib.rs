@@ -151,17 +151,15 @@ impl List<'_> {
     #[must_use]
     pub fn follow(&self, follow: Follow) -> Spread {
         let known = self.weights().iter().zip(self.loads()).zip(self.ages()).zip(self.shares());
-        let seen: Vec<Seen> = known
-            .map(|(((weight, load), age), slots)| Seen {
-                weight: *weight,
-                active: load.active,
-                per_minute: load.per_minute,
-                age: *age,
-                slots: *slots,
-            })
-            .collect();
-        let again_seconds = if seen.len() > 1 { follow.pace.period_seconds } else { 0 };
-        Spread { again_seconds, ..Spread::new(IndexFunction::Random, feedback::choose(&seen, follow)) }
+        let seen = known.map(|(((weight, load), age), slots)| Seen {
+            weight: *weight,
+            active: load.active,
+            per_minute: load.per_minute,
+            age: *age,
+            slots: *slots,
+        });
+        let again_seconds = if self.ring.count > 1 { follow.pace.period_seconds } else { 0 };
+        Spread { again_seconds, ..Spread::new(IndexFunction::Random, feedback::choose(seen, follow)) }
     }
 
     /// A number for this node; its name is asked for once a batch.

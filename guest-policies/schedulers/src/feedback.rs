@@ -124,14 +124,21 @@ impl Seen {
 
 /// The next shares of those endpoints.
 #[must_use]
-pub fn choose(seen: &[Seen], follow: Follow) -> Choice {
+pub fn choose(seen: impl Iterator<Item = Seen> + Clone, follow: Follow) -> Choice {
     let flat = follow.level == Level::Connections;
     let weight = |seen: &Seen| if flat { u32::from(seen.weight > 0) } else { seen.weight };
-    let (weights, drained) = living(seen.iter().map(weight).collect());
-    let all: Vec<Seen> = seen.iter().zip(&weights).map(|(seen, weight)| Seen { weight: *weight, ..*seen }).collect();
+    let seen = seen.map(|seen| Seen { weight: weight(&seen), ..seen });
     // Usually nobody has any connection, and nothing tells one from the other.
-    let share = if all.iter().all(|one| *one == all[0]) { Share::Equal } else { by_level(&all, weights, follow) };
-    Choice { share, reason: reason(&all, follow.pace, &drained) }
+    let mut others = seen.clone();
+    let first = others.next();
+    let at_rest = |first: Seen| first.serves() && first.active == 0 && follow.pace.grown(first.age) >= 1.0;
+    if first.is_none_or(at_rest) && others.all(|one| Some(one) == first) {
+        return Choice::plain(Share::Equal);
+    }
+    let mut all: Vec<Seen> = seen.collect();
+    let (weights, drained) = living(all.iter().map(|seen| seen.weight).collect());
+    all.iter_mut().zip(&weights).for_each(|(seen, weight)| seen.weight = *weight);
+    Choice { share: by_level(&all, weights, follow), reason: reason(&all, follow.pace, &drained) }
 }
 
 /// What the slots hold where endpoints differ.

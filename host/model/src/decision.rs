@@ -79,7 +79,7 @@ pub enum Origin {
 /// The answer for one port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decision {
-    /// The endpoints the rings point at.
+    /// The endpoints the rings point at, sorted by address and port.
     pub backends: Vec<Backend>,
     /// The cluster-wide list; `None` when it is empty or nobody uses it.
     pub cluster: Option<Ring>,

@@ -70,14 +70,22 @@ impl Slices {
     }
 
     /// See [`crate::Store::pods`].
-    pub(crate) fn pods(&self, port: &Port) -> Vec<Box<str>> {
+    pub(crate) fn pods(&self, port: &Port) -> Vec<&str> {
+        // Usually one slice has them all, in order.
+        let mut slices = self.of(port.key.family);
+        if let (Some(only), None) = (slices.next(), slices.next()) {
+            let addresses = only.endpoints.iter().map(|endpoint| endpoint.address);
+            if addresses.eq(port.endpoints.iter().map(|endpoint| endpoint.address)) {
+                return (0..port.endpoints.len()).map(|at| only.pods.get(at).map_or("", |pod| pod)).collect();
+            }
+        }
         let mut pods: BTreeMap<IpAddr, &str> = BTreeMap::new();
         for slice in self.of(port.key.family) {
             for (endpoint, pod) in slice.endpoints.iter().zip(&slice.pods).filter(|(_, pod)| !pod.is_empty()) {
                 pods.entry(endpoint.address).or_insert(pod);
             }
         }
-        port.endpoints.iter().map(|endpoint| pods.get(&endpoint.address).copied().unwrap_or_default().into()).collect()
+        port.endpoints.iter().map(|endpoint| pods.get(&endpoint.address).copied().unwrap_or_default()).collect()
     }
 
     /// Everybody any slice names for a port. An address and port in two slices counts once; of two entries the one

@@ -152,10 +152,10 @@ impl Store {
     /// Names of the pods behind the endpoints of `port`, in their order; empty ones where there is none. Of two slices
     /// that name an address, the first by name that knows its pod counts.
     #[must_use]
-    pub fn pods(&self, port: &Port) -> Vec<Box<str>> {
+    pub fn pods(&self, port: &Port) -> Vec<&str> {
         match self.entries.get(&port.key.service) {
             Some(entry) => entry.slices.pods(port),
-            None => Slices::default().pods(port),
+            None => vec![""; port.endpoints.len()],
         }
     }
 

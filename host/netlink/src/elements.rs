@@ -94,7 +94,7 @@ pub(crate) fn put_flat(
     let count = ((MAX_ATTRIBUTE - ATTRIBUTE_HEADER) / template.len()).min(elements.len() - first);
     let frame = target.start(out, sequence)?;
     out.reserve(count * template.len());
-    for (key, data) in elements.iter().skip(first).take(count) {
+    for (key, data) in elements.starting_at(first).take(count) {
         let at = out.len();
         out.extend_from_slice(&template);
         let mut fill = |from: usize, bytes: &[u8]| out[at + from..at + from + bytes.len()].copy_from_slice(bytes);

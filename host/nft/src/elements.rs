@@ -154,7 +154,14 @@ impl Elements {
 
     /// Every element as (key, data), in order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&[u8], &[u8])> + '_ {
-        self.bytes.chunks_exact(self.key_len + self.data_len).map(|element| element.split_at(self.key_len))
+        self.starting_at(0)
+    }
+
+    /// The same from a position on; nothing behind the last. Whoever skips that many walks over each.
+    pub fn starting_at(&self, first: usize) -> impl ExactSizeIterator<Item = (&[u8], &[u8])> + '_ {
+        let stride = self.key_len + self.data_len;
+        let bytes = self.bytes.get(first * stride..).unwrap_or_default();
+        bytes.chunks_exact(stride).map(|element| element.split_at(self.key_len))
     }
 
     /// The element at that position.

@@ -29,9 +29,8 @@ impl<T, I: Iterator<Item = (Place, T)>> Walk<I> {
         Self(list.into_iter().peekable())
     }
 
-    /// What the list has at the place of `endpoint`, which comes after all that were asked for so far.
-    pub(crate) fn find(&mut self, endpoint: &Endpoint) -> Option<T> {
-        let place = (endpoint.address, endpoint.port);
+    /// What the list has at a place that comes after all that were asked for so far.
+    pub(crate) fn find(&mut self, place: Place) -> Option<T> {
         while self.0.next_if(|(other, _)| *other < place).is_some() {}
         self.0.next_if(|(other, _)| *other == place).map(|(_, value)| value)
     }
@@ -57,8 +56,9 @@ impl Ages {
             if !endpoint.conditions.has(Conditions::READY) {
                 return 0;
             }
-            let since = before.find(endpoint).unwrap_or(new);
-            after.push(((endpoint.address, endpoint.port), since));
+            let place = (endpoint.address, endpoint.port);
+            let since = before.find(place).unwrap_or(new);
+            after.push((place, since));
             let seconds = |since| u32::try_from(now.saturating_duration_since(since).as_secs());
             since.map_or(u32::MAX, |since| seconds(since).unwrap_or(u32::MAX))
         };

@@ -3,6 +3,7 @@
 mod ask;
 mod budget;
 mod decisions;
+mod keep;
 mod memory;
 mod reload;
 mod replay;
@@ -20,6 +21,7 @@ use weir_model::{
 
 use self::budget::{Budget, Overdrawn};
 pub use self::decisions::{Attempt, Decisions, Failure, Stats};
+use self::keep::keep_slots;
 use self::memory::{Memory, Remembered};
 pub use self::reload::Refused;
 pub use self::replay::ReplayError;
@@ -353,8 +355,15 @@ impl Decider {
                 // Another look is of use only where something can have changed by itself.
                 let changes = subject.pair.inputs().change_by_themselves();
                 let again = if changes { again(eligible, &rings) } else { 0 };
-                let decision = Arc::new(assemble(subject, eligible, rings, origin));
-                if let Some(before) = self.memory.of_port(&key) {
+                let mut decision = assemble(subject, eligible, rings, origin);
+                let before = self.memory.of_port(&key);
+                if let Some(before) = before.filter(|_| subject.pair.balancer.inputs().shares) {
+                    keep_slots(&before.decision, &mut decision);
+                }
+                // Who asks again and again mostly hears the same.
+                let same = before.filter(|before| *before.decision == decision);
+                let decision = same.map_or_else(|| Arc::new(decision), |before| before.decision.clone());
+                if let Some(before) = before {
                     budget::note(progress, subject, before, eligible, &decision);
                 }
                 let (cluster, input) = (subject.cluster, subject.input);

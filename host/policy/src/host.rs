@@ -115,7 +115,7 @@ impl snapshot::HostView for HostState {
 
     fn endpoint_pod(&mut self, _: Resource<View>, port: u32, endpoint: u32) -> String {
         let pod = self.place(port, endpoint).and_then(|(subject, at)| subject.extras.as_ref()?.pods.get(at));
-        pod.map_or_else(String::new, |pod| pod.to_string())
+        pod.unwrap_or_default().to_owned()
     }
 
     fn endpoint_node(&mut self, _: Resource<View>, port: u32, endpoint: u32) -> String {

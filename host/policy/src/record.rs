@@ -350,7 +350,7 @@ fn endpoints(subjects: &Subjects, subject: &Subject) -> Vec<RecordedEndpoint> {
         node: subjects.names.get(endpoint.node).to_owned(),
         zone: subjects.names.get(endpoint.zone).to_owned(),
         zone_number: endpoint.zone.0,
-        pod: extras.and_then(|extras| extras.pods.get(at)).map(ToString::to_string).unwrap_or_default(),
+        pod: extras.and_then(|extras| extras.pods.get(at)).unwrap_or_default().to_owned(),
         load: extras
             .and_then(|extras| extras.loads.get(at))
             .map(|Load { active, begun, per_minute }| [*active, *begun, *per_minute]),

@@ -41,8 +41,33 @@ pub(crate) struct Extras {
     pub(crate) ages: Vec<u32>,
     /// Slots in the cluster ring and in the local one, as far as there is one in force.
     pub(crate) shares: [Vec<u32>; 2],
-    pub(crate) pods: Vec<Box<str>>,
+    pub(crate) pods: Texts,
     pub(crate) annotations: BTreeMap<String, String>,
+}
+
+/// Texts in a row, in one piece of memory.
+#[derive(Debug, Default)]
+pub(crate) struct Texts {
+    text: String,
+    ends: Vec<usize>,
+}
+
+impl Texts {
+    pub(crate) fn get(&self, at: usize) -> Option<&str> {
+        let begin = at.checked_sub(1).map_or(Some(&0), |before| self.ends.get(before))?;
+        self.text.get(*begin..*self.ends.get(at)?)
+    }
+}
+
+impl<'a> FromIterator<&'a str> for Texts {
+    fn from_iter<I: IntoIterator<Item = &'a str>>(texts: I) -> Self {
+        let mut all = Self::default();
+        for text in texts {
+            all.text.push_str(text);
+            all.ends.push(all.text.len());
+        }
+        all
+    }
 }
 
 impl Subject {
@@ -102,7 +127,7 @@ fn extras(
             .map(|ring| ring.as_ref().map(|ring| shares(port, last, ring)).unwrap_or_default());
     }
     if wanted.pods {
-        extras.pods = store.pods(port);
+        extras.pods = store.pods(port).into_iter().collect();
     }
     if wanted.annotations {
         extras.annotations = service.annotations.clone();
@@ -116,7 +141,7 @@ fn shares(port: &Port, last: &Decision, ring: &Ring) -> Vec<u32> {
     ring.slots.iter().for_each(|slot| slots[usize::from(*slot)] += 1);
     let known = last.backends.iter().zip(slots).map(|(backend, slots)| ((backend.address, backend.port), slots));
     let mut known = Walk::over(known);
-    port.endpoints.iter().map(|endpoint| known.find(endpoint).unwrap_or(0)).collect()
+    port.endpoints.iter().map(|endpoint| known.find((endpoint.address, endpoint.port)).unwrap_or(0)).collect()
 }
 
 /// Ports that are decided together, and the names behind their numbers.
@@ -187,7 +212,7 @@ impl Fingerprint {
         hash.eat(u64::from(pair.traffic_has_settings) << 1 | u64::from(pair.balancer_has_settings));
         let wanted = pair.inputs();
         if wanted.pods {
-            store.pods(port).iter().for_each(|pod| hash.eat_text(pod));
+            store.pods(port).into_iter().for_each(|pod| hash.eat_text(pod));
         }
         if wanted.annotations {
             service.annotations.iter().flat_map(|(name, value)| [name, value]).for_each(|text| hash.eat_text(text));

@@ -67,7 +67,7 @@ impl Fluid {
 
 /// The next slots of each.
 fn slots(seen: &[Seen], follow: Follow) -> Vec<u32> {
-    match choose(seen, follow).share {
+    match choose(seen.iter().copied(), follow).share {
         Share::Equal => vec![1; seen.len()],
         Share::Weights(weights) => weights,
         Share::Slots(slots) => panic!("{slots:?}"),
@@ -154,7 +154,7 @@ fn new_endpoints_start_slowly_and_drained_ones_get_nothing() {
     let pace = Pace { slow_start_seconds: 30, ..STEADY };
     let at = |age| {
         let seen = [seen(1, 4), Seen { age, slots: 0, active: 4, ..seen(1, 4) }, seen(0, 4)];
-        choose(&seen, Follow { level: Level::ByWeight, pace })
+        choose(seen.into_iter(), Follow { level: Level::ByWeight, pace })
     };
     let share = |age| {
         let Share::Weights(weights) = at(age).share else { panic!("weights") };

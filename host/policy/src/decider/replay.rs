@@ -147,7 +147,7 @@ impl Record {
             shares,
             loads: self.endpoints.iter().map(|endpoint| endpoint.load.map(load).unwrap_or_default()).collect(),
             ages: self.endpoints.iter().map(|endpoint| endpoint.age.unwrap_or(u32::MAX)).collect(),
-            pods: self.endpoints.iter().map(|endpoint| endpoint.pod.as_str().into()).collect(),
+            pods: self.endpoints.iter().map(|endpoint| endpoint.pod.as_str()).collect(),
             annotations: self.annotations.clone(),
         };
         Subject {
