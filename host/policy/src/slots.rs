@@ -13,7 +13,7 @@ pub(crate) fn from_weights(weights: &[u32]) -> Option<Vec<u16>> {
     let mut turns: Vec<u64> = Vec::with_capacity(total);
     for (at, weight) in weights.iter().enumerate().filter(|(_, weight)| **weight > 0) {
         let (at, weight) = (u64::from(u16::try_from(at).ok()?), u64::from(*weight));
-        turns.extend((0..weight).map(|turn| ((2 * turn + 1) << 32) / (2 * weight) << 16 | at));
+        turns.extend((0..weight).map(|turn| (((2 * turn + 1) << 32) / (2 * weight)) << 16 | at));
     }
     Some(in_order(turns).into_iter().map(|turn| (turn & 0xffff) as u16).collect())
 }
@@ -22,7 +22,7 @@ pub(crate) fn from_weights(weights: &[u32]) -> Option<Vec<u16>> {
 /// it would stand if they were spread evenly, and from there it is never far.
 fn in_order(turns: Vec<u64>) -> Vec<u64> {
     let count = turns.len();
-    let about = |turn: u64| ((turn >> 16) * count as u64 >> 32) as usize;
+    let about = |turn: u64| (((turn >> 16) * count as u64) >> 32) as usize;
     let mut next = vec![0_usize; count + 1];
     turns.iter().for_each(|turn| next[about(*turn) + 1] += 1);
     for at in 1..count {

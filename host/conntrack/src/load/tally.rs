@@ -1,8 +1,8 @@
 //! Sums by endpoint, and rates.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
+use indexmap::IndexMap;
 use weir_model::Load;
 
 use super::{Changes, Endpoint};
@@ -19,7 +19,7 @@ const SLOTS: usize = 6;
 /// The load of every endpoint that has any. Times count from any fixed moment.
 #[derive(Debug, Default)]
 pub struct Tallies {
-    by_endpoint: HashMap<Endpoint, Tally>,
+    by_endpoint: IndexMap<Endpoint, Tally>,
     /// When it was last looked for endpoints to forget.
     swept: Duration,
 }
