@@ -4,10 +4,6 @@
 //! their own: source, model, policy, plan, nft, netlink.
 #![forbid(unsafe_code)]
 
-/// Of the program, and of tests and benches beside it, so that what is measured is what runs.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 // Before all others, which print by its macros.
 #[macro_use]
 mod printing;
