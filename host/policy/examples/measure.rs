@@ -5,13 +5,11 @@
 
 use std::env;
 use std::hint::black_box;
-use std::net::IpAddr;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use weir_model::{
-    EndpointSpec, Event, Family, Load, Loads, NodeIdentity, ObjectKey, Protocol, ServiceId, ServicePortSpec,
-    ServiceSpec, SlicePort, SliceSpec, Store, backend_id,
+    EndpointSpec, Event, Family, NodeIdentity, ObjectKey, Protocol, ServiceId, ServicePortSpec, ServiceSpec, SlicePort,
+    SliceSpec, Store,
 };
 use weir_policy::{Catalog, Decider, Engine, Limits};
 
@@ -53,7 +51,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let catalog = Catalog::new(&engine, "kubernetes", balancer)?;
         let mut of_policies = Vec::new();
         for _ in 0..ROUNDS {
-            let mut decider = decider(catalog.clone());
+            let mut decider = Decider::new(catalog.clone());
             let (start, before) = (Instant::now(), faults());
             let decisions = decider.decide(&store, &ids);
             let time = start.elapsed();
@@ -62,7 +60,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
         of_policies.sort_by_key(|(time, ..)| *time);
         let Some((decide, stats, faults)) = of_policies.first() else { continue };
-        let mut decider = decider(catalog);
+        let mut decider = Decider::new(catalog);
         decider.decide(&store, &ids);
         let again = best(|| drop(black_box(decider.decide(&store, &ids))));
         println!("{balancer} {}: {services} x {endpoints}", settings.unwrap_or(""));
@@ -83,25 +81,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
     }
     Ok(())
-}
-
-/// One that knows nothing but loads, where the environment says `LOADS=1`.
-fn decider(catalog: Catalog) -> Decider {
-    let mut decider = Decider::new(catalog);
-    if env::var_os("LOADS").is_some() {
-        decider.set_loads(Arc::new(Uneven));
-    }
-    decider
-}
-
-/// Some connections for every endpoint, of no two alike.
-struct Uneven;
-
-impl Loads for Uneven {
-    fn load(&self, _: Protocol, address: IpAddr, port: u16) -> Load {
-        let number = backend_id(address, port);
-        Load { active: number >> 8 & 15, begun: number & 0xffff, per_minute: number & 255 }
-    }
 }
 
 /// Page faults of this process so far that needed no disk: the tenth field of proc_pid_stat(5).

@@ -1,12 +1,12 @@
 //! What time does to decisions: ages of endpoints, and policies that want another look after a while.
 
 use std::collections::{BTreeSet, HashMap};
-use std::iter::Peekable;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
 use weir_model::{ByNumber, Conditions, Decision, Endpoint, Loads, Port, PortKey, ServiceId};
+
+use crate::walk::{Place, Walk};
 
 /// The moment of a sync.
 pub(crate) struct Present<'a> {
@@ -15,25 +15,6 @@ pub(crate) struct Present<'a> {
     pub(crate) ages: &'a mut Ages,
     /// The last good decision of the port in hand.
     pub(crate) last: Option<Arc<Decision>>,
-}
-
-/// An endpoint's address and port: lists of endpoints are sorted by it.
-pub(crate) type Place = (IpAddr, u16);
-
-/// Looks places up in a list, for somebody who asks in ascending order as well: one walk for all.
-pub(crate) struct Walk<I: Iterator>(Peekable<I>);
-
-impl<T, I: Iterator<Item = (Place, T)>> Walk<I> {
-    /// Walks over `list`, which is sorted by place.
-    pub(crate) fn over(list: impl IntoIterator<IntoIter = I>) -> Self {
-        Self(list.into_iter().peekable())
-    }
-
-    /// What the list has at a place that comes after all that were asked for so far.
-    pub(crate) fn find(&mut self, place: Place) -> Option<T> {
-        while self.0.next_if(|(other, _)| *other < place).is_some() {}
-        self.0.next_if(|(other, _)| *other == place).map(|(_, value)| value)
-    }
 }
 
 /// The ready endpoints of a port, since when they are; `None` for one that was there when the port was first looked at.

@@ -28,6 +28,7 @@ mod record;
 mod slots;
 mod spent;
 mod subject;
+mod walk;
 mod wasi;
 
 pub use about::{About, Inputs, SettingProblem};

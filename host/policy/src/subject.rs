@@ -8,8 +8,9 @@ use weir_model::{
     Conditions, Decision, Load, NameId, Names, NodeIdentity, ObjectKey, Port, Ring, Service, Store, TrafficPolicy,
 };
 
-use crate::again::{Present, Walk};
+use crate::again::Present;
 use crate::catalog::Pair;
+use crate::walk::Walk;
 
 /// One port to decide.
 #[derive(Debug)]

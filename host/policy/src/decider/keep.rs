@@ -2,7 +2,7 @@
 
 use weir_model::{Backend, Decision, IndexFunction};
 
-use crate::again::Walk;
+use crate::walk::Walk;
 
 /// Puts the slots of rings that are drawn from at random into the order in which most of them are what they were in
 /// `last`: where each slot is as likely as any other, their order means nothing.
