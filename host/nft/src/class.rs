@@ -169,6 +169,18 @@ impl Class {
         rules
     }
 
+    /// The class of connections that come to nothing. It looks nothing up, so one does for addresses and node ports.
+    #[must_use]
+    pub fn nowhere(end: End) -> Self {
+        Self { node_port: false, role: Role::Plain, end }
+    }
+
+    /// Whether it has a chain. Refusals without a short cut have nothing to do before the checks.
+    #[must_use]
+    pub fn has_chain(&self) -> bool {
+        self.role != Role::Plain || matches!(self.end, End::Spread(_) | End::Part(_))
+    }
+
     /// The classes its chain leads to.
     pub(crate) fn parts(&self) -> impl Iterator<Item = Self> + use<> {
         let parts = match self.end {
@@ -179,7 +191,7 @@ impl Class {
             _ => [None, None],
         };
         let node_port = self.node_port;
-        parts.into_iter().flatten().map(move |part| Self { node_port, role: Role::Plain, end: End::Part(part) })
+        parts.into_iter().flatten().map(move |part| part.class(node_port))
     }
 
     /// The classes that end in a refusal, with the chain that refuses.
@@ -192,44 +204,29 @@ impl Class {
             (short_cut(true), DROPPING),
         ]
     }
-
-    /// The class of connections that come to nothing. It looks nothing up, so one does for addresses and node ports.
-    #[must_use]
-    pub fn nowhere(end: End) -> Self {
-        Self { node_port: false, role: Role::Plain, end }
-    }
-
-    /// Whether it has a chain. Refusals without a short cut have nothing to do before the checks.
-    #[must_use]
-    pub fn has_chain(&self) -> bool {
-        self.role != Role::Plain || matches!(self.end, End::Spread(_) | End::Part(_))
-    }
 }
 
 impl Spread {
     fn rules(&self, node_port: bool, rules: &mut Vec<Rule>) {
-        let part = |part| Class { node_port, role: Role::Plain, end: End::Part(part) }.chain();
         let slot = with(&frontend_key(node_port), self.field());
+        let chain = |part: Part| part.class(node_port).chain();
+        // Of clients that are not known: which endpoint, before it is remembered.
+        let choose = || rule([Statement::PriorityFrom { key: slot.clone(), map: SetName::AffinitySlots }]);
         match (self.index, self.affinity_seconds) {
             (IndexFunction::RoundRobin, 0) => {
                 let (modulus, offset) = (self.size, self.offset());
-                rules.push(rule([Statement::PriorityCount { modulus, offset }, Statement::Goto(part(Part::Turn))]));
+                rules.push(rule([Statement::PriorityCount { modulus, offset }, Statement::Goto(chain(Part::Turn))]));
             }
             (_, 0) => rules.push(rule([Statement::Dnat { key: slot, map: SetName::Slots }])),
-            (index, affinity_seconds) => {
-                let shared = index == IndexFunction::RoundRobin;
-                if shared {
-                    rules.push(rule([Statement::Jump(part(Part::Known { affinity_seconds }))]));
-                } else {
-                    Part::Known { affinity_seconds }.rules(node_port, rules);
-                }
-                // Anybody else: choose, then remember.
-                rules.push(rule([Statement::PriorityFrom { key: slot, map: SetName::AffinitySlots }]));
-                if shared {
-                    rules.push(rule([Statement::Goto(part(Part::Remember { affinity_seconds }))]));
-                } else {
-                    Part::Remember { affinity_seconds }.rules(node_port, rules);
-                }
+            (IndexFunction::RoundRobin, affinity_seconds) => {
+                rules.push(rule([Statement::Jump(chain(Part::Known { affinity_seconds }))]));
+                rules.push(choose());
+                rules.push(rule([Statement::Goto(chain(Part::Remember { affinity_seconds }))]));
+            }
+            (_, affinity_seconds) => {
+                Part::Known { affinity_seconds }.rules(node_port, rules);
+                rules.push(choose());
+                Part::Remember { affinity_seconds }.rules(node_port, rules);
             }
         }
     }
@@ -251,6 +248,11 @@ impl Spread {
 }
 
 impl Part {
+    /// The class that is this part, for addresses or for node ports.
+    fn class(self, node_port: bool) -> Class {
+        Class { node_port, role: Role::Plain, end: End::Part(self) }
+    }
+
     fn rules(self, node_port: bool, rules: &mut Vec<Rule>) {
         let frontend = frontend_key(node_port);
         let send = Statement::Dnat { key: with(&frontend, Field::Priority), map: SetName::Endpoints };
