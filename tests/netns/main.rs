@@ -48,6 +48,7 @@ fn main() {
             random_is_uniform,
             weights_are_kept,
             round_robin_takes_turns,
+            new_clients_take_turns,
             clients_stay_with_their_backend,
             affinity_ends_with_its_timeout,
             affinity_ends_with_its_backend,

@@ -89,9 +89,10 @@ fn spread_over(assignment: &BTreeMap<u8, String>) -> usize {
     assignment.values().collect::<BTreeSet<_>>().len()
 }
 
-/// `sessionAffinity: ClientIP`, and the policy `client-ip` for a Service that does not ask for it.
+/// `sessionAffinity: ClientIP`, also in turn, and the policy `client-ip` for a Service that does not ask for it.
 pub(crate) fn clients_stay_with_their_backend() {
-    for service in [web().affinity(600), web().policy("client-ip")] {
+    let in_turn = web().affinity(600).policy("round-robin");
+    for service in [web().affinity(600), in_turn, web().policy("client-ip")] {
         let lab = Lab::up(&[service]).unwrap();
         for call in calls() {
             let first = assignment(lab.outside(), call);
@@ -119,11 +120,30 @@ pub(crate) fn affinity_ends_with_its_timeout() {
     }
 }
 
+/// Clients nobody knows take turns; those that are known do not take any.
+pub(crate) fn new_clients_take_turns() {
+    let lab = Lab::up(&[web().affinity(600).policy("round-robin").node_port(30_080)]).unwrap();
+    let node_port = Call::tcp("192.168.0.2:30080".parse().unwrap());
+    for call in calls().chain([node_port]) {
+        let first = assignment(lab.outside(), call);
+        let order: Vec<&String> = first.values().collect();
+        assert_eq!(spread_over(&first), 3, "{first:?}");
+        assert!(order.windows(4).all(|turns| turns[0] == turns[3]), "{first:?}");
+        assert_eq!(assignment(lab.outside(), call), first, "{call:?}");
+    }
+}
+
 /// Clients of a backend that goes are spread anew and stay; the others notice nothing.
 pub(crate) fn affinity_ends_with_its_backend() {
-    let mut lab = Lab::up(&[web().affinity(600)]).unwrap();
+    for policy in ["random", "round-robin"] {
+        ends_with_its_backend(&|| web().affinity(600).policy(policy));
+    }
+}
+
+fn ends_with_its_backend(service: &dyn Fn() -> Service) {
+    let mut lab = Lab::up(&[service()]).unwrap();
     let before: Vec<_> = calls().map(|call| (call, assignment(lab.outside(), call))).collect();
-    lab.apply(&[web().affinity(600).on(&[Backend::new(1), Backend::new(3)])]).unwrap();
+    lab.apply(&[service().on(&[Backend::new(1), Backend::new(3)])]).unwrap();
     for (call, before) in before {
         let after = assignment(lab.outside(), call);
         for (client, backend) in &before {
