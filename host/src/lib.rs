@@ -23,3 +23,7 @@ pub mod records;
 pub mod runner;
 pub mod serve;
 pub mod telemetry;
+
+/// Of the program, and of tests and benches beside it, so that what is measured is what runs.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
