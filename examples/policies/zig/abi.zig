@@ -83,7 +83,7 @@ pub const Columns = extern struct {
     conditions: List(u8),
     weights: List(u32),
     zones: List(u32),
-    loads: List(extern struct { active: u32, begun: u32, per_minute: u32 }),
+    loads: extern struct { active: List(u32), begun: List(u32), per_minute: List(u32) },
     ages: List(u32),
     shares: List(u32),
     here: u32,

@@ -31,7 +31,7 @@ use bindings::exports::weir::policy::about::{self, Info};
 use bindings::exports::weir::policy::balancer;
 pub use bindings::exports::weir::policy::balancer::{IndexFunction, Ring};
 pub use bindings::weir::policy::snapshot::View;
-use bindings::weir::policy::types::{Columns, Load, PolicyError};
+use bindings::weir::policy::types::{Columns, PolicyError};
 
 /// A way to spread connections.
 pub trait Balancer {
@@ -124,10 +124,16 @@ impl List<'_> {
         self.columns.here
     }
 
-    /// Their connections through this node; needs [`Inputs::LOADS`].
+    /// Their open connections through this node; needs [`Inputs::LOADS`].
     #[must_use]
-    pub fn loads(&self) -> &[Load] {
-        &self.columns.loads[self.range()]
+    pub fn active(&self) -> &[u32] {
+        &self.columns.loads.active[self.range()]
+    }
+
+    /// Their new connections a minute through this node; needs [`Inputs::LOADS`].
+    #[must_use]
+    pub fn per_minute(&self) -> &[u32] {
+        &self.columns.loads.per_minute[self.range()]
     }
 
     /// Slots they have in the ring in force; needs [`Inputs::SHARES`].
@@ -150,11 +156,12 @@ impl List<'_> {
     /// A spread that follows loads; needs [`FEEDBACK`].
     #[must_use]
     pub fn follow(&self, follow: Follow) -> Spread {
-        let known = self.weights().iter().zip(self.loads()).zip(self.ages()).zip(self.shares());
-        let seen = known.map(|(((weight, load), age), slots)| Seen {
+        let loads = self.active().iter().zip(self.per_minute());
+        let known = self.weights().iter().zip(loads).zip(self.ages()).zip(self.shares());
+        let seen = known.map(|(((weight, (active, per_minute)), age), slots)| Seen {
             weight: *weight,
-            active: load.active,
-            per_minute: load.per_minute,
+            active: *active,
+            per_minute: *per_minute,
             age: *age,
             slots: *slots,
         });

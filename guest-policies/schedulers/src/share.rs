@@ -96,7 +96,7 @@ pub fn apportion(shares: &[f64], parts: u32) -> Vec<u32> {
 }
 
 /// Most slots that [`grouped`] spends on exact proportions.
-const EXACT: u64 = 1024;
+pub const EXACT: u64 = 1024;
 
 /// Weights with which each group gets its share of all connections, and its members theirs in proportion to their own
 /// weights.

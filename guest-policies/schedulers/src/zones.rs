@@ -1,7 +1,7 @@
 //! The own zone first, and a spill-over to other zones where it has too few endpoints or too many connections.
 
 use crate::settings::{Fields, Settings};
-use crate::share::{Choice, Share, grouped, living};
+use crate::share::{Choice, EXACT, Share, grouped, living, weighted};
 
 /// How much a zone may keep to itself.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -43,12 +43,13 @@ const WHOLE: f64 = 10_000.0;
 /// more weight than traffic, in proportion to their surplus: the rule of Envoy's zone-aware routing.
 #[must_use]
 pub fn choose(zones: &[u32], here: u32, weights: &[u32], limits: Limits, busy: Option<Busy>) -> Choice {
-    let (weights, drained) = living(weights.to_vec());
-    let totals = totals(zones, &weights);
-    let own = totals.iter().find(|(zone, _)| *zone == here && here != 0);
-    let Some(own) = own.map(|(_, weight)| *weight) else {
-        let why = if here == 0 { "this node's zone is unknown" } else { "no endpoint in this zone" };
-        return Choice { share: Share::Weights(weights), reason: joined(why, &drained) };
+    if here == 0 {
+        return by_weight_alone(weights, "this node's zone is unknown");
+    }
+    let (alive, drained) = living(weights.to_vec());
+    let totals = totals(zones, &alive);
+    let Some(own) = totals.iter().find(|(zone, _)| *zone == here).map(|(_, weight)| *weight) else {
+        return by_weight_alone(weights, "no endpoint in this zone");
     };
     let all: u64 = totals.iter().map(|(_, weight)| weight).sum();
     let others = totals.len() - 1;
@@ -61,17 +62,27 @@ pub fn choose(zones: &[u32], here: u32, weights: &[u32], limits: Limits, busy: O
     let by_load = by_load.map_or(1.0, |busy| f64::from(busy.at) * own as f64 / busy.active as f64);
     let kept = if others == 0 { 1.0 } else { by_weight.min(by_load).min(1.0) };
     let kept = (kept * WHOLE).round() as u32;
-
+    let keeps_all = kept >= WHOLE as u32;
+    if keeps_all && own <= EXACT {
+        let weights = zones.iter().zip(&alive).map(|(zone, weight)| if *zone == here { *weight } else { 0 });
+        return Choice { share: Share::Weights(weights.collect()), reason: drained };
+    }
     // Who is in no zone of these is drained.
     let group: Vec<usize> = zones.iter().map(|zone| place(&totals, *zone).unwrap_or(0)).collect();
     let shares = shares(&totals, here, kept, traffic);
     let percent = f64::from(kept) / 100.0;
-    let reason = match (kept < WHOLE as u32, by_load < by_weight) {
-        (false, _) => String::new(),
-        (true, true) => format!("own zone keeps {percent:.0} %: its endpoints are busy"),
-        (true, false) => format!("own zone keeps {percent:.0} %: it has {own} of {all} of the weight"),
+    let reason = match (keeps_all, by_load < by_weight) {
+        (true, _) => String::new(),
+        (false, true) => format!("own zone keeps {percent:.0} %: its endpoints are busy"),
+        (false, false) => format!("own zone keeps {percent:.0} %: it has {own} of {all} of the weight"),
     };
-    Choice { share: Share::Weights(grouped(&shares, &group, &weights)), reason: joined(&reason, &drained) }
+    Choice { share: Share::Weights(grouped(&shares, &group, &alive)), reason: joined(&reason, &drained) }
+}
+
+/// As if there were no zones, and why.
+fn by_weight_alone(weights: &[u32], why: &str) -> Choice {
+    let Choice { share, reason } = weighted(weights.to_vec());
+    Choice { share, reason: joined(why, &reason) }
 }
 
 /// Zones that have a weight, in their order, with it.
@@ -115,8 +126,8 @@ fn shares(totals: &Totals, here: u32, kept: u32, traffic: f64) -> Vec<u32> {
 }
 
 fn joined(one: &str, other: &str) -> String {
-    let both: Vec<&str> = [one, other].into_iter().filter(|part| !part.is_empty()).collect();
-    both.join("; ")
+    let between = if one.is_empty() || other.is_empty() { "" } else { "; " };
+    [one, between, other].concat()
 }
 
 #[cfg(test)]

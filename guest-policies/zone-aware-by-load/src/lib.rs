@@ -45,7 +45,7 @@ impl Balancer for ZoneAwareByLoad {
     );
 
     fn spread(settings: &Busy, list: &List<'_>) -> Spread {
-        let active = list.loads().iter().map(|load| u64::from(load.active)).sum();
+        let active = list.active().iter().map(|active| u64::from(*active)).sum();
         let busy = zones::Busy { at: settings.busy_at, active };
         let choice = zones::choose(list.zones(), list.here(), list.weights(), settings.limits, Some(busy));
         Spread { again_seconds: settings.period_seconds, ..Spread::new(IndexFunction::Random, choice) }

@@ -69,6 +69,11 @@ impl Slices {
         self.values().filter(move |slice| slice.family == family)
     }
 
+    /// How many entries the slices of a family have.
+    pub(crate) fn count(&self, family: Family) -> usize {
+        self.of(family).map(|slice| slice.endpoints.len()).sum()
+    }
+
     /// See [`crate::Store::pods`].
     pub(crate) fn pods(&self, port: &Port) -> Vec<&str> {
         // Usually one slice has them all, in order.

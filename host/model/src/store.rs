@@ -149,6 +149,16 @@ impl Store {
         ports
     }
 
+    /// How much there is to say about a Service: its ports in each family, and an entry in a slice as often as it is a
+    /// port's. Counts at once what [`Store::ports`] goes through, and what is in several slices several times.
+    #[must_use]
+    pub fn size(&self, id: ServiceId) -> usize {
+        let Some(entry) = self.entries.get(&id) else { return 0 };
+        let Some(service) = &entry.service else { return 0 };
+        let of_family = |family| 1 + entry.slices.count(family);
+        service.ports.len() * service.cluster_ips.iter().map(|ip| of_family(Family::of(*ip))).sum::<usize>()
+    }
+
     /// Names of the pods behind the endpoints of `port`, in their order; empty ones where there is none. Of two slices
     /// that name an address, the first by name that knows its pod counts.
     #[must_use]

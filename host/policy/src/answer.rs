@@ -39,7 +39,12 @@ const LONGEST_REASON: usize = 200;
 /// this node, a route to an empty list, and
 /// an answer that turns clients away while a ready endpoint could serve them: `reject` while any is ready, `drop` while
 /// one on this node is.
-pub(crate) fn eligible(subject: &Subject, id: u32, answer: traffic_policy::Eligibility) -> Result<Eligible, String> {
+pub(crate) fn eligible(
+    subject: &Subject,
+    id: u32,
+    answer: traffic_policy::Eligibility,
+    reasons: &mut Reasons,
+) -> Result<Eligible, String> {
     if answer.id != id {
         return Err(format!("it answered for port {} when asked for port {id}", answer.id));
     }
@@ -76,22 +81,32 @@ pub(crate) fn eligible(subject: &Subject, id: u32, answer: traffic_policy::Eligi
         external: route(external.unwrap_or(answer.internal)),
         short_cut: answer.short_cut,
         again: answer.again_seconds,
-        reason: reason(&answer.reason),
+        reason: reasons.of(&answer.reason),
     })
 }
 
-/// The usual, empty reason costs nothing.
-fn reason(text: &str) -> Arc<str> {
-    match text.char_indices().nth(LONGEST_REASON) {
-        _ if text.is_empty() => Arc::default(),
-        Some((end, _)) => Arc::from(&text[..end]),
-        None => Arc::from(text),
+/// The reasons of a batch. Neighbours mostly have the same, often none, and then hold one text together.
+#[derive(Default)]
+pub(crate) struct Reasons(Arc<str>);
+
+impl Reasons {
+    fn of(&mut self, text: &str) -> Arc<str> {
+        let end = text.char_indices().nth(LONGEST_REASON).map_or(text.len(), |(end, _)| end);
+        if *self.0 != text[..end] {
+            self.0 = Arc::from(&text[..end]);
+        }
+        self.0.clone()
     }
 }
 
 /// Checks the answer for one ring of `members`, which are positions in the port's list, and turns it into slots
 /// that name such positions.
-pub(crate) fn spread(id: u32, members: &[u32], answer: balancer::Spread) -> Result<Spread, String> {
+pub(crate) fn spread(
+    id: u32,
+    members: &[u32],
+    answer: balancer::Spread,
+    reasons: &mut Reasons,
+) -> Result<Spread, String> {
     if answer.id != id {
         return Err(format!("it answered for ring {} when asked for ring {id}", answer.id));
     }
@@ -128,7 +143,7 @@ pub(crate) fn spread(id: u32, members: &[u32], answer: balancer::Spread) -> Resu
         ));
     }
     let ring = Ring { index, slots, affinity_seconds: answer.affinity_seconds };
-    Ok(Spread { ring, again: answer.again_seconds, reason: reason(&answer.reason) })
+    Ok(Spread { ring, again: answer.again_seconds, reason: reasons.of(&answer.reason) })
 }
 
 /// Kubernetes' own limit for `sessionAffinityConfig.clientIP.timeoutSeconds`.

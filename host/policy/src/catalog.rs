@@ -262,11 +262,12 @@ impl Catalog {
         Pair { traffic_has_settings: false, balancer_has_settings: false, ..self.defaults().clone() }
     }
 
-    /// Whether that version of a policy decides where one of `pair` fails.
-    pub(crate) fn is_fallback(&self, pair: &Pair, version: u64) -> bool {
-        let fallbacks =
-            [self.fallback(&pair.traffic, Role::TrafficPolicy), self.fallback(&pair.balancer, Role::Balancer)];
-        fallbacks.iter().any(|policy| policy.version() == version)
+    /// Whether that version of a policy may be asked where `pair` decides: as one of them, or in the place of one that
+    /// fails.
+    pub(crate) fn asks(&self, pair: &Pair, version: u64) -> bool {
+        let Pair { traffic, balancer, .. } = pair;
+        let fallbacks = [self.fallback(traffic, Role::TrafficPolicy), self.fallback(balancer, Role::Balancer)];
+        [traffic, balancer].into_iter().chain(fallbacks).any(|policy| policy.version() == version)
     }
 
     /// Who decides in the place of `policy`, where it fails.

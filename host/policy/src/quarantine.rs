@@ -28,7 +28,7 @@ const SHARE: u32 = 100;
 const CREDIT: Duration = Duration::from_secs(1);
 
 /// Ports of one policy that may use up a whole allowance of fuel, time or memory in one sync, each on its own, before
-/// it rests as a whole.
+/// it rests as a whole. Calls that are under way on other threads by then are one more each.
 const COSTLY_FAILURES: u32 = 8;
 
 /// Why and since when a policy rests, for one port or for all.

@@ -15,11 +15,13 @@ const KEPT: usize = 4;
 pub(crate) struct Spent(Vec<Store<HostState>>);
 
 impl Spent {
-    /// Takes one in, to be let go later; one too many goes at once.
-    pub(crate) fn take(&mut self, store: Option<Store<HostState>>) {
-        if self.0.len() < KEPT {
-            self.0.extend(store);
+    /// Takes one in, to be let go later, and gives back one too many.
+    pub(crate) fn take(&mut self, store: Option<Store<HostState>>) -> Option<Store<HostState>> {
+        if self.0.len() >= KEPT {
+            return store;
         }
+        self.0.extend(store);
+        None
     }
 
     /// Lets all of them go.

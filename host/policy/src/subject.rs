@@ -121,7 +121,9 @@ fn extras(
         extras.loads = present.loads.of(port);
     }
     if wanted.ages {
-        extras.ages = present.ages.of(port, present.now);
+        let (ages, ready) = present.ages.of(port, present.now);
+        extras.ages = ages;
+        present.ready.push((port.key, ready));
     }
     if let Some(last) = present.last.as_ref().filter(|_| wanted.shares) {
         extras.shares = [&last.cluster, &last.local]

@@ -256,3 +256,47 @@ fn a_policy_that_spins_on_every_port_does_not_hold_up_the_sync() {
     );
     assert!(start.elapsed() < std::time::Duration::from_secs(20), "{:?}", start.elapsed());
 }
+
+#[test]
+fn a_large_sync_on_several_threads_says_what_small_ones_say() {
+    // More than one call takes, of every kind there is.
+    let policies = [None, Some("weighted"), Some("least-connections"), Some("maglev"), Some("trap"), Some("nobody")];
+    let filled = || {
+        let mut bench = Bench::new(Limits::default(), &[("trap", weir_bad_guests::TRAP)]);
+        let endpoints: Vec<(u8, bool, Conditions)> =
+            (1..=9).map(|host| (host, host == 1, if host == 9 { terminating() } else { ready() })).collect();
+        for number in 0..2_400 {
+            let policy = policies[number % policies.len()];
+            let settings = policy.filter(|policy| *policy == "trap").map(str::to_owned);
+            let spec = ServiceSpec { policy_settings: settings, ..service(&format!("web-{number:04}"), policy) };
+            bench.apply(spec, &endpoints);
+        }
+        bench
+    };
+    let (mut large, mut small) = (filled(), filled());
+    let together = large.decide();
+    let mut apart = Decisions::default();
+    for id in small.store.take_dirty() {
+        let mut one = small.decider.decide(&small.store, &[id]);
+        apart.ports.append(&mut one.ports);
+        apart.failures.append(&mut one.failures);
+    }
+    assert_eq!(together.ports, apart.ports);
+    let told = |decisions: &Decisions| {
+        let failure = |failure: &weir_policy::Failure| (failure.service.to_string(), failure.reason, failure.attempt);
+        let mut told: Vec<_> = decisions.failures.iter().map(failure).collect();
+        told.sort_by(|one, other| one.0.cmp(&other.0));
+        told
+    };
+    assert_eq!(told(&together).len(), 800, "two of six kinds fail");
+    assert_eq!(told(&together), told(&apart));
+    assert_eq!(large.decider.wants_loads(), small.decider.wants_loads());
+    assert!(large.decider.next_due().is_some() && large.decider.resting().len() == 400);
+
+    let (gone, _) = together.ports[0];
+    for number in 0..1_200 {
+        large.store.apply(Event::ServiceGone(key(&format!("web-{number:04}"))));
+    }
+    assert!(large.decide().ports.is_empty());
+    assert!(large.decider.decision(&gone).is_none() && large.decider.resting().len() == 200);
+}

@@ -181,20 +181,16 @@ void policy_list_u32_free(policy_list_u32_t *ptr) {
   }
 }
 
+void weir_policy_types_loads_free(weir_policy_types_loads_t *ptr) {
+  policy_list_u32_free(&ptr->active);
+  policy_list_u32_free(&ptr->begun);
+  policy_list_u32_free(&ptr->per_minute);
+}
+
 void policy_list_u8_free(policy_list_u8_t *ptr) {
   size_t list_len = ptr->len;
   if (list_len > 0) {
     uint8_t *list_ptr = ptr->ptr;
-    for (size_t i = 0; i < list_len; i++) {
-    }
-    free(list_ptr);
-  }
-}
-
-void weir_policy_types_list_load_free(weir_policy_types_list_load_t *ptr) {
-  size_t list_len = ptr->len;
-  if (list_len > 0) {
-    weir_policy_types_load_t *list_ptr = ptr->ptr;
     for (size_t i = 0; i < list_len; i++) {
     }
     free(list_ptr);
@@ -206,7 +202,7 @@ void weir_policy_types_columns_free(weir_policy_types_columns_t *ptr) {
   policy_list_u8_free(&ptr->conditions);
   policy_list_u32_free(&ptr->weights);
   policy_list_u32_free(&ptr->zones);
-  weir_policy_types_list_load_free(&ptr->loads);
+  weir_policy_types_loads_free(&ptr->loads);
   policy_list_u32_free(&ptr->ages);
   policy_list_u32_free(&ptr->shares);
 }
@@ -502,10 +498,14 @@ uint8_t * __wasm_export_exports_weir_policy_balancer_balance(uint8_t * arg) {
     (policy_list_u8_t) (policy_list_u8_t) { (uint8_t*)(*((uint8_t **) (arg + (5*sizeof(void*))))), (*((size_t*) (arg + (6*sizeof(void*))))) },
     (policy_list_u32_t) (policy_list_u32_t) { (uint32_t*)(*((uint8_t **) (arg + (7*sizeof(void*))))), (*((size_t*) (arg + (8*sizeof(void*))))) },
     (policy_list_u32_t) (policy_list_u32_t) { (uint32_t*)(*((uint8_t **) (arg + (9*sizeof(void*))))), (*((size_t*) (arg + (10*sizeof(void*))))) },
-    (weir_policy_types_list_load_t) (weir_policy_types_list_load_t) { (weir_policy_types_load_t*)(*((uint8_t **) (arg + (11*sizeof(void*))))), (*((size_t*) (arg + (12*sizeof(void*))))) },
-    (policy_list_u32_t) (policy_list_u32_t) { (uint32_t*)(*((uint8_t **) (arg + (13*sizeof(void*))))), (*((size_t*) (arg + (14*sizeof(void*))))) },
-    (policy_list_u32_t) (policy_list_u32_t) { (uint32_t*)(*((uint8_t **) (arg + (15*sizeof(void*))))), (*((size_t*) (arg + (16*sizeof(void*))))) },
-    (uint32_t) (uint32_t) (*((int32_t*) (arg + (17*sizeof(void*))))),
+    (weir_policy_types_loads_t) (weir_policy_types_loads_t) {
+      (policy_list_u32_t) (policy_list_u32_t) { (uint32_t*)(*((uint8_t **) (arg + (11*sizeof(void*))))), (*((size_t*) (arg + (12*sizeof(void*))))) },
+      (policy_list_u32_t) (policy_list_u32_t) { (uint32_t*)(*((uint8_t **) (arg + (13*sizeof(void*))))), (*((size_t*) (arg + (14*sizeof(void*))))) },
+      (policy_list_u32_t) (policy_list_u32_t) { (uint32_t*)(*((uint8_t **) (arg + (15*sizeof(void*))))), (*((size_t*) (arg + (16*sizeof(void*))))) },
+    },
+    (policy_list_u32_t) (policy_list_u32_t) { (uint32_t*)(*((uint8_t **) (arg + (17*sizeof(void*))))), (*((size_t*) (arg + (18*sizeof(void*))))) },
+    (policy_list_u32_t) (policy_list_u32_t) { (uint32_t*)(*((uint8_t **) (arg + (19*sizeof(void*))))), (*((size_t*) (arg + (20*sizeof(void*))))) },
+    (uint32_t) (uint32_t) (*((int32_t*) (arg + (21*sizeof(void*))))),
   };
   exports_weir_policy_balancer_result_list_spread_policy_error_t ret;
   exports_weir_policy_balancer_list_spread_t ok;

@@ -60,30 +60,26 @@ typedef uint8_t weir_policy_types_conditions_t;
 // Those node hints name this node.
 #define WEIR_POLICY_TYPES_CONDITIONS_HINTS_THIS_NODE (1 << 7)
 
-// What this node counts of an endpoint: connections through this node, whichever Service they came by.
-typedef struct weir_policy_types_load_t {
-  // Connections that are open now.
-  uint32_t   active;
-  // Connections begun since Weir counts.
-  uint32_t   begun;
-  // New connections a minute, lately.
-  uint32_t   per_minute;
-} weir_policy_types_load_t;
-
 typedef struct {
   uint32_t *ptr;
   size_t len;
 } policy_list_u32_t;
 
+// What this node counts of endpoints, column by column: connections through this node, whichever Service they came
+// by.
+typedef struct weir_policy_types_loads_t {
+  // Connections that are open now.
+  policy_list_u32_t   active;
+  // Connections begun since Weir counts.
+  policy_list_u32_t   begun;
+  // New connections a minute, lately.
+  policy_list_u32_t   per_minute;
+} weir_policy_types_loads_t;
+
 typedef struct {
   uint8_t *ptr;
   size_t len;
 } policy_list_u8_t;
-
-typedef struct {
-  weir_policy_types_load_t *ptr;
-  size_t len;
-} weir_policy_types_list_load_t;
 
 // What the host knows of the endpoints of a call, column by column: entry `i` of each list is about endpoint
 // `i` of the call. A column that `about` did not ask for is empty.
@@ -100,7 +96,7 @@ typedef struct weir_policy_types_columns_t {
   // other nodes number their zones otherwise.
   policy_list_u32_t   zones;
   // With input `loads`.
-  weir_policy_types_list_load_t   loads;
+  weir_policy_types_loads_t   loads;
   // With input `ages`: seconds since this node first saw it ready; the largest number for one that was there
   // when this port was first decided, 0 while it is not ready.
   policy_list_u32_t   ages;
@@ -326,9 +322,9 @@ bool exports_weir_policy_balancer_balance(exports_weir_policy_balancer_borrow_vi
 
 void policy_list_u32_free(policy_list_u32_t *ptr);
 
-void policy_list_u8_free(policy_list_u8_t *ptr);
+void weir_policy_types_loads_free(weir_policy_types_loads_t *ptr);
 
-void weir_policy_types_list_load_free(weir_policy_types_list_load_t *ptr);
+void policy_list_u8_free(policy_list_u8_t *ptr);
 
 void weir_policy_types_columns_free(weir_policy_types_columns_t *ptr);
 

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use weir_model::{Load, Names, TrafficPolicy};
+use weir_model::{Names, TrafficPolicy};
 
+use super::progress::Progress;
 use super::run::{Miss, queue, run};
-use super::{Attempt, Failure, Progress, failure};
-use crate::answer::{self, Eligible, Spread};
+use super::{Attempt, Failure, failure};
+use crate::answer::{self, Eligible, Reasons, Spread};
 use crate::bindings::exports::weir::policy::{balancer, traffic_policy};
 use crate::bindings::weir::policy::types;
 use crate::call::{Instance, Problem};
@@ -33,13 +34,13 @@ fn groups<'p>(count: usize, policy_of: impl Fn(usize) -> &'p Arc<Policy>) -> Vec
 }
 
 /// Notes that `policy` has no answer for a subject.
-fn fail(subject: &Subject, names: &Names, policy: &Policy, role: Role, miss: Miss, progress: &mut Progress) {
+fn fail(subject: &Subject, names: &Names, policy: &Policy, role: Role, miss: Miss, progress: &mut Progress<'_>) {
     let Miss { problem, asked } = miss;
-    let (key, input, now) = (subject.port.key, subject.input, progress.now);
+    let (key, input, now) = (subject.port.key, subject.input, progress.shared.now);
     let attempt = if !asked {
-        progress.quarantine.denied(key, role, policy, input, &problem, now);
+        progress.shared.quarantine().denied(key, role, policy, input, &problem, now);
         Attempt::None
-    } else if progress.quarantine.failed(key, role, policy, input, &problem, now) {
+    } else if progress.shared.quarantine().failed(key, role, policy, input, &problem, now) {
         Attempt::First
     } else {
         Attempt::Repeated
@@ -75,7 +76,7 @@ pub(super) fn traffic<'a>(
     asked: &[usize],
     policy_of: impl Fn(&'a Subject) -> &'a Arc<Policy>,
     eligible: &mut [Option<Eligible>],
-    progress: &mut Progress,
+    progress: &mut Progress<'_>,
 ) {
     for (policy, members) in groups(asked.len(), |at| policy_of(&subjects.list[asked[at]])) {
         let of = |member: usize| &subjects.list[asked[member]];
@@ -113,17 +114,22 @@ pub(super) fn traffic<'a>(
             },
             progress,
         );
+        let mut reasons = Reasons::default();
         for (at, answer) in answers.into_iter().enumerate() {
             let words = progress.words(&answer);
-            let checked = answer
-                .and_then(|answer| answer::eligible(subject(at), number(asked[members[at]]), answer).map_err(invalid));
+            let id = number(asked[members[at]]);
+            let checked =
+                answer.and_then(|answer| answer::eligible(subject(at), id, answer, &mut reasons).map_err(invalid));
             progress.record(&checked, words, |outcome| Record::of(subjects, asked[members[at]], None, policy, outcome));
             match checked {
-                Ok(answer) => {
-                    progress.quarantine.did_well(subject(at).port.key, Role::TrafficPolicy, policy);
-                    eligible[asked[members[at]]] = Some(answer);
-                }
+                Ok(answer) => eligible[asked[members[at]]] = Some(answer),
                 Err(miss) => fail(subject(at), &subjects.names, policy, Role::TrafficPolicy, miss, progress),
+            }
+        }
+        let mut quarantine = progress.shared.quarantine();
+        for (at, member) in members.iter().enumerate() {
+            if eligible[asked[*member]].is_some() {
+                quarantine.did_well(subject(at).port.key, Role::TrafficPolicy, policy);
             }
         }
     }
@@ -143,7 +149,11 @@ fn columns(subjects: &Subjects, policy: &Policy, total: usize) -> types::Columns
         conditions: Vec::with_capacity(total),
         weights: Vec::with_capacity(total),
         zones: Vec::with_capacity(room(wanted.zones)),
-        loads: Vec::with_capacity(room(wanted.loads)),
+        loads: types::Loads {
+            active: Vec::with_capacity(room(wanted.loads)),
+            begun: Vec::with_capacity(room(wanted.loads)),
+            per_minute: Vec::with_capacity(room(wanted.loads)),
+        },
         ages: Vec::with_capacity(room(wanted.ages)),
         shares: Vec::new(),
         here: if wanted.zones { subjects.zone.0 } else { 0 },
@@ -163,7 +173,10 @@ fn fill(columns: &mut types::Columns, policy: &Policy, subject: &Subject, places
     }
     let Some(extras) = &subject.extras else { return };
     if wanted.loads {
-        columns.loads.extend(places.clone().map(|at| load(extras.loads[at as usize])));
+        let loads = || places.clone().map(|at| &extras.loads[at as usize]);
+        columns.loads.active.extend(loads().map(|load| load.active));
+        columns.loads.begun.extend(loads().map(|load| load.begun));
+        columns.loads.per_minute.extend(loads().map(|load| load.per_minute));
     }
     if wanted.ages {
         columns.ages.extend(places.map(|at| extras.ages[at as usize]));
@@ -177,10 +190,6 @@ fn fill_shares(columns: &mut types::Columns, subject: &Subject, members: &[u32],
     columns.shares.extend(members.iter().map(|at| shares.get(*at as usize).copied().unwrap_or(0)));
 }
 
-fn load(Load { active, begun, per_minute }: Load) -> types::Load {
-    types::Load { active, begun, per_minute }
-}
-
 /// The cluster and the local ring of a subject, where it has them.
 pub(super) type Rings = [Option<Spread>; 2];
 
@@ -192,7 +201,7 @@ pub(super) fn rings<'a>(
     asked: &[usize],
     policy_of: impl Fn(&'a Subject) -> &'a Arc<Policy>,
     eligible: &Arc<Vec<Option<Eligible>>>,
-    progress: &mut Progress,
+    progress: &mut Progress<'_>,
 ) -> Vec<Option<Rings>> {
     let mut rings: Vec<Option<Rings>> = asked.iter().map(|at| eligible[*at].as_ref().map(|_| [None, None])).collect();
     // Positions in `asked`, and which of the two lists.
@@ -246,9 +255,11 @@ pub(super) fn rings<'a>(
             },
             progress,
         );
+        let mut reasons = Reasons::default();
         for (at, answer) in answers.into_iter().enumerate() {
             let words = progress.words(&answer);
-            let checked = answer.and_then(|answer| answer::spread(id(at), list(at), answer).map_err(invalid));
+            let checked =
+                answer.and_then(|answer| answer::spread(id(at), list(at), answer, &mut reasons).map_err(invalid));
             let (place, which) = wanted[members[at]];
             progress.record(&checked, words, |outcome| {
                 Record::of(subjects, asked[place], Some((number(which), list(at))), policy, outcome)
@@ -265,9 +276,10 @@ pub(super) fn rings<'a>(
                 }
             }
         }
+        let mut quarantine = progress.shared.quarantine();
         for (at, member) in members.iter().enumerate() {
             if rings[wanted[*member].0].is_some() {
-                progress.quarantine.did_well(subject(at).port.key, Role::Balancer, policy);
+                quarantine.did_well(subject(at).port.key, Role::Balancer, policy);
             }
         }
     }

@@ -5,11 +5,13 @@
 //! in the cluster in any way is not counted, nor one the policy decides for the first time because its Service chose one.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 use weir_model::{Conditions, Decision, Origin, PortKey};
 
-use super::{Progress, Remembered};
+use super::memory::Remembered;
+use super::progress::Progress;
 use crate::answer::Eligible;
 use crate::call::Problem;
 use crate::catalog::is_built_in;
@@ -23,9 +25,9 @@ const FLOOR: u64 = 10;
 /// Percent of its endpoints a policy may take out of service in one sync, where nobody says otherwise.
 pub(super) const DEFAULT_PERCENT: u8 = 50;
 
-/// What the policies of a sync take away.
+/// What the policies of a sync take away, by where they are in memory: two versions go by one name.
 #[derive(Debug, Default)]
-pub(super) struct Budget(BTreeMap<*const Policy, Taken>);
+pub(super) struct Budget(BTreeMap<usize, Taken>);
 
 /// What one policy takes away.
 #[derive(Debug)]
@@ -68,7 +70,7 @@ fn decided(decision: &Decision, policy: &Policy) -> bool {
 
 /// Notes what `after` takes away from a port that was decided as `before`.
 pub(super) fn note(
-    progress: &mut Progress,
+    progress: &mut Progress<'_>,
     subject: &Subject,
     before: &Remembered,
     eligible: &Eligible,
@@ -92,7 +94,7 @@ pub(super) fn note(
         if !counts(policy) {
             continue;
         }
-        let taken = progress.budget.0.entry(Arc::as_ptr(policy)).or_insert_with(|| Taken {
+        let taken = progress.budget.0.entry(Arc::as_ptr(policy).addr()).or_insert_with(|| Taken {
             policy: policy.clone(),
             before: Vec::new(),
             served: 0,
@@ -107,6 +109,21 @@ pub(super) fn note(
 }
 
 impl Budget {
+    /// Adds what was noted elsewhere.
+    pub(super) fn absorb(&mut self, other: Self) {
+        for (policy, mut taken) in other.0 {
+            match self.0.entry(policy) {
+                Entry::Vacant(place) => drop(place.insert(taken)),
+                Entry::Occupied(mut known) => {
+                    let known = known.get_mut();
+                    known.before.append(&mut taken.before);
+                    known.served += taken.served;
+                    known.lost += taken.lost;
+                }
+            }
+        }
+    }
+
     /// The policies that take away more than `percent` of what they serve, or than what is set for them. `others`
     /// are all remembered decisions.
     pub(super) fn overdrawn<'a, I>(self, percent: u8, others: &I) -> Vec<Overdrawn>

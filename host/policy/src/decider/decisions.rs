@@ -22,6 +22,24 @@ pub struct Decisions {
     pub stats: BTreeMap<Arc<str>, Stats>,
 }
 
+impl Decisions {
+    /// Adds what came of other ports of the same sync.
+    pub(super) fn absorb(&mut self, other: Self) {
+        let Self { mut ports, mut failures, mut rests, stats } = other;
+        self.ports.append(&mut ports);
+        self.failures.append(&mut failures);
+        self.rests.append(&mut rests);
+        for (policy, Stats { calls, asked, fuel, time, memory }) in stats {
+            let sum = self.stats.entry(policy).or_default();
+            sum.calls += calls;
+            sum.asked += asked;
+            sum.fuel += fuel;
+            sum.time += time;
+            sum.memory = sum.memory.max(memory);
+        }
+    }
+}
+
 /// A policy gave no answer for a port.
 #[derive(Clone, Debug)]
 pub struct Failure {
@@ -59,7 +77,7 @@ pub struct Stats {
     pub asked: u64,
     /// Fuel it used.
     pub fuel: u64,
-    /// Time it took.
+    /// Time it took, on all threads together.
     pub time: Duration,
     /// The most memory one call had, in bytes.
     pub memory: u64,

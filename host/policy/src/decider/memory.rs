@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use smallvec::SmallVec;
 use weir_model::{ByNumber, Decision, Port, PortKey, ServiceId};
 
 /// What a port's policies last said, and of what.
@@ -21,7 +22,8 @@ pub(super) struct Remembered {
 /// Every port's last good answer.
 #[derive(Debug, Default)]
 pub(super) struct Memory {
-    services: HashMap<ServiceId, Vec<Remembered>, ByNumber>,
+    /// Most Services have one port.
+    services: HashMap<ServiceId, SmallVec<[Remembered; 1]>, ByNumber>,
     /// Whether any answer ever wanted another look: on most nodes none does, and nobody need search for them.
     looked: bool,
 }
@@ -29,7 +31,7 @@ pub(super) struct Memory {
 impl Memory {
     /// What is known of the ports of a Service.
     pub(super) fn of_service(&self, id: ServiceId) -> &[Remembered] {
-        self.services.get(&id).map_or(&[], Vec::as_slice)
+        self.services.get(&id).map_or(&[], SmallVec::as_slice)
     }
 
     /// What is known of a port.
@@ -59,25 +61,27 @@ impl Memory {
         let of_service = self.services.entry(new.port.service).or_default();
         match of_service.iter_mut().find(|known| known.port == new.port) {
             Some(known) => *known = new,
-            None => {
-                // Most Services have one port, and a vector's usual first step is four.
-                of_service.reserve_exact(1);
-                of_service.push(new);
-            }
+            None => of_service.push(new),
         }
     }
 
-    /// Forgets all ports of a Service but those.
-    pub(super) fn keep(&mut self, id: ServiceId, ports: &[Port]) {
-        if ports.is_empty() {
-            self.services.remove(&id);
-        } else if let Some(of_service) = self.services.get_mut(&id) {
-            of_service.retain(|known| ports.iter().any(|port| port.key == known.port));
+    /// The ports of a Service that are known and not among `ports`.
+    pub(super) fn others(&self, id: ServiceId, ports: &[Port]) -> impl Iterator<Item = PortKey> {
+        let known = self.of_service(id).iter().map(|known| known.port);
+        known.filter(|known| !ports.iter().any(|port| port.key == *known))
+    }
+
+    /// Forgets a port.
+    pub(super) fn forget(&mut self, port: &PortKey) {
+        let Some(of_service) = self.services.get_mut(&port.service) else { return };
+        of_service.retain(|known| known.port != *port);
+        if of_service.is_empty() {
+            self.services.remove(&port.service);
         }
     }
 
     /// Forgets those Services.
-    pub(super) fn forget(&mut self, services: &[ServiceId]) {
+    pub(super) fn forget_services(&mut self, services: &[ServiceId]) {
         services.iter().for_each(|id| drop(self.services.remove(id)));
     }
 
@@ -130,11 +134,15 @@ mod tests {
         for (service, name) in [(1, 1), (1, 2), (2, 1)] {
             memory.set(remembered(key(service, name), 0));
         }
-        memory.keep(ServiceId(1), &[port(key(1, 2))]);
+        let forget = |memory: &mut Memory, id, ports: &[Port]| {
+            let gone: Vec<PortKey> = memory.others(id, ports).collect();
+            gone.iter().for_each(|port| memory.forget(port));
+        };
+        forget(&mut memory, ServiceId(1), &[port(key(1, 2))]);
         let left: Vec<PortKey> = memory.of_service(ServiceId(1)).iter().map(|one| one.port).collect();
         assert_eq!(left, [key(1, 2)]);
         assert!(memory.of_port(&key(1, 1)).is_none() && memory.of_port(&key(2, 1)).is_some());
-        memory.keep(ServiceId(2), &[]);
+        forget(&mut memory, ServiceId(2), &[]);
         assert_eq!(memory.all().count(), 1);
     }
 
@@ -148,7 +156,7 @@ mod tests {
         memory.extend(trial);
         assert!(memory.may_want_looks());
         assert_eq!(memory.of_port(&key(1, 1)).map(|known| known.again), Some(5));
-        memory.forget(&[ServiceId(1)]);
+        memory.forget_services(&[ServiceId(1)]);
         assert!(memory.of_service(ServiceId(1)).is_empty());
     }
 }

@@ -9,10 +9,11 @@ use weir_model::{
     ServicePort, Store, TrafficPolicy,
 };
 
-use super::{Decider, Progress, ask};
-use crate::again::Present;
+use super::progress::{Progress, Shared};
+use super::{Decider, ask};
 use crate::catalog::Pair;
 use crate::compiled::{Policy, Role};
+use crate::quarantine::Quarantine;
 use crate::record::{CallOutcome, Collector, RECORD_VERSION, Record};
 use crate::subject::{Extras, Subject, Subjects};
 
@@ -59,7 +60,8 @@ impl Record {
         let policy = Arc::new(policy.with_settings(&self.default_settings));
         let subjects = Arc::new(self.subjects(&policy)?);
         let collector = Arc::new(Collector::default());
-        let mut progress = Progress::new(Instant::now(), Some(collector.clone()));
+        let shared = Shared::new(Instant::now(), Some(collector.clone()), Quarantine::default());
+        let mut progress = Progress::new(&shared);
         let at = subjects.list.len() - 1;
         let mut eligible: Vec<_> = subjects.list.iter().map(|_| None).collect();
         match self.role {
@@ -190,12 +192,9 @@ impl Decider {
         let remembered = self.memory.copy(services);
         // Whoever rests is asked, too, and rests on.
         let quarantine = std::mem::take(&mut self.quarantine);
-        let (loads, mut ages) = (self.loads.clone(), std::mem::take(&mut self.ages));
-        let mut present = Present { now: Instant::now(), loads: &*loads, ages: &mut ages, last: None };
-        drop(self.decide_in(&mut present, store, services));
-        self.ages = ages;
+        drop(self.decide_in(Instant::now(), store, services));
         self.quarantine = quarantine;
-        self.memory.forget(services);
+        self.memory.forget_services(services);
         self.memory.extend(remembered);
         self.recorder = recorder;
         collector.take()

@@ -3,11 +3,11 @@
 use std::ops::Range;
 use std::time::Instant;
 
-use super::Progress;
+use super::progress::Progress;
 use crate::call::{Instance, Problem};
 use crate::compiled::{Policy, Role};
 use crate::limits::FailureReason;
-use crate::quarantine::{Leave, Quarantine};
+use crate::quarantine::Leave;
 use crate::subject::Subject;
 
 /// The subjects of one policy, in the order in which it is asked about them.
@@ -26,13 +26,14 @@ pub(super) fn queue<'a>(
     role: Role,
     members: Vec<usize>,
     subject: impl Fn(usize) -> &'a Subject,
-    progress: &Progress,
+    progress: &Progress<'_>,
 ) -> (Queue, Vec<(usize, Problem)>) {
     let (mut alone, mut suspects, mut denied) = (Vec::new(), Vec::new(), Vec::new());
     let mut batched = Vec::with_capacity(members.len());
+    let quarantine = progress.shared.quarantine();
     for member in members {
         let Subject { port, input, .. } = subject(member);
-        match progress.quarantine.leave(port.key, role, policy, *input, progress.now) {
+        match quarantine.leave(port.key, role, policy, *input, progress.shared.now) {
             Leave::Batched => batched.push(member),
             Leave::Alone => alone.push(member),
             Leave::Suspect => suspects.push(member),
@@ -59,12 +60,12 @@ pub(super) fn run<'p, A: Send>(
     queue: &Queue,
     start: impl Fn() -> Result<Instance<'p>, Problem> + Sync,
     call: impl Fn(&mut Instance<'p>, Range<usize>) -> Result<Vec<A>, Problem> + Sync,
-    progress: &mut Progress,
+    progress: &mut Progress<'_>,
 ) -> Vec<Result<A, Miss>> {
-    let now = progress.now;
-    let Progress { decisions, quarantine, spent, .. } = progress;
+    let Progress { shared, decisions, .. } = progress;
+    let now = shared.now;
     let stats = decisions.stats.entry(policy.name.clone()).or_default();
-    let mut once = |range: Range<usize>, quarantine: &mut Quarantine| {
+    let mut once = |range: Range<usize>| {
         let began = Instant::now();
         let answer = policy.apart(|| {
             let mut instance = start()?;
@@ -74,7 +75,7 @@ pub(super) fn run<'p, A: Send>(
             stats.fuel += instance.cost.fuel;
             stats.time += instance.cost.time;
             stats.memory = stats.memory.max(instance.cost.memory);
-            spent.take(instance.end());
+            shared.spend(instance.end());
             answer
         });
         let answer = answer.and_then(|answer| answer);
@@ -86,13 +87,13 @@ pub(super) fn run<'p, A: Send>(
             other => other,
         };
         if answer.is_err() {
-            quarantine.wasted(policy, began.elapsed(), now);
+            shared.quarantine().wasted(policy, began.elapsed(), now);
         }
         answer
     };
     let mut answers: Vec<Result<A, Miss>> = Vec::with_capacity(queue.members.len());
     if queue.batched > 1
-        && let Ok(given) = once(0..queue.batched, quarantine)
+        && let Ok(given) = once(0..queue.batched)
     {
         answers.extend(given.into_iter().map(Ok));
     }
@@ -101,19 +102,19 @@ pub(super) fn run<'p, A: Send>(
         let suspect = at >= innocent;
         let denied = if suspect {
             let owes = || Problem::new(FailureReason::Deadline, "not asked for a while, because of the time it wasted");
-            quarantine.owes(policy, now).then(owes)
+            shared.quarantine().owes(policy, now).then(owes)
         } else {
-            quarantine.exhausted(policy)
+            shared.quarantine().exhausted(policy)
         };
         answers.push(match denied {
             Some(problem) => Err(Miss { problem, asked: false }),
-            None => once(at..at + 1, quarantine)
+            None => once(at..at + 1)
                 .and_then(|mut given| {
                     given.pop().ok_or_else(|| Problem::new(FailureReason::InvalidAnswer, "it gave no answer"))
                 })
                 .map_err(|problem| {
                     if !suspect && problem.reason.is_costly() {
-                        quarantine.burnt(policy, &problem, now);
+                        shared.quarantine().burnt(policy, &problem, now);
                     }
                     Miss { problem, asked: true }
                 }),
