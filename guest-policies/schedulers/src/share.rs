@@ -96,7 +96,7 @@ pub fn apportion(shares: &[f64], parts: u32) -> Vec<u32> {
 }
 
 /// Most slots that [`grouped`] spends on exact proportions.
-pub const EXACT: u64 = 1024;
+const EXACT: u64 = 1024;
 
 /// Weights with which each group gets its share of all connections, and its members theirs in proportion to their own
 /// weights.
@@ -114,13 +114,19 @@ pub fn grouped(shares: &[u32], group: &[usize], weights: &[u32]) -> Vec<u32> {
     exact(shares, &totals, group, weights).unwrap_or_else(|| nearly(shares, &totals, group, weights))
 }
 
+/// Weights with which only those serve that `members` holds for, whose weights are `total` together. `None` where that
+/// takes too many slots to be exact.
+pub(crate) fn alone(members: impl Iterator<Item = bool>, weights: &[u32], total: u64) -> Option<Vec<u32>> {
+    let weight = |(is_member, weight): (bool, &u32)| if is_member { *weight } else { 0 };
+    (total <= EXACT).then(|| members.zip(weights).map(weight).collect())
+}
+
 fn exact(shares: &[u32], totals: &[u64], group: &[usize], weights: &[u32]) -> Option<Vec<u32>> {
     let mut that_count = (0..shares.len()).filter(|which| shares[*which] > 0 && totals[*which] > 0);
     if let (Some(only), None) = (that_count.next(), that_count.next())
-        && totals[only] <= EXACT
+        && let Some(exact) = alone(group.iter().map(|group| *group == only), weights, totals[only])
     {
-        let weight = |(group, weight): (&usize, &u32)| if *group == only { *weight } else { 0 };
-        return Some(group.iter().zip(weights).map(weight).collect());
+        return Some(exact);
     }
     // One connection in `totals[g]` parts of a group is worth `share / total`; on a common denominator that is whole.
     // What does not fit here would not fit the slots either.

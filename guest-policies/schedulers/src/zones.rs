@@ -1,7 +1,7 @@
 //! The own zone first, and a spill-over to other zones where it has too few endpoints or too many connections.
 
 use crate::settings::{Fields, Settings};
-use crate::share::{Choice, EXACT, Share, grouped, living, weighted};
+use crate::share::{Choice, Share, alone, grouped, living, weighted};
 
 /// How much a zone may keep to itself.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -63,9 +63,9 @@ pub fn choose(zones: &[u32], here: u32, weights: &[u32], limits: Limits, busy: O
     let kept = if others == 0 { 1.0 } else { by_weight.min(by_load).min(1.0) };
     let kept = (kept * WHOLE).round() as u32;
     let keeps_all = kept >= WHOLE as u32;
-    if keeps_all && own <= EXACT {
-        let weights = zones.iter().zip(&alive).map(|(zone, weight)| if *zone == here { *weight } else { 0 });
-        return Choice { share: Share::Weights(weights.collect()), reason: drained };
+    // The usual case, and the cheapest.
+    if keeps_all && let Some(weights) = alone(zones.iter().map(|zone| *zone == here), &alive, own) {
+        return Choice { share: Share::Weights(weights), reason: drained };
     }
     // Who is in no zone of these is drained.
     let group: Vec<usize> = zones.iter().map(|zone| place(&totals, *zone).unwrap_or(0)).collect();
