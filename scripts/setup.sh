@@ -2,7 +2,7 @@
 # Brings a Debian or Ubuntu machine that has rustup to where Weir builds and its tests run.
 #
 #   setup.sh         what building, the demo and most tests need
-#   setup.sh tests   also the servers and clients of the end-to-end tests
+#   setup.sh tests   also the servers, clients and tools of other tests
 #
 # Looks first and installs only what is missing, so a second run does nothing and takes a moment. Ends with one
 # message and status 1 when something is missing that it cannot install.
@@ -96,10 +96,12 @@ if [ "${1-}" = tests ]; then
     has docker-registry || needs docker-registry
     has openssl || needs openssl
     has curl || needs curl
+    # kube-proxy's other layout, loaded once in a namespace to see that it is one.
+    has iptables-restore || needs iptables
     if [ -n "$missing" ]; then
         # No reason to run no test at all: those that need them say so, and fail with REQUIRE_NETNS=1.
         # shellcheck disable=SC2086 # one word per package
-        apt_install_at_rest $missing || say "missing:$missing. Tests with real servers need these packages (Debian's names)."
+        apt_install_at_rest $missing || say "missing:$missing. Some tests need these packages (Debian's names)."
     fi
 fi
 

@@ -23,13 +23,17 @@ use weir_tests::api_server::temporary;
 const LIMIT: Duration = Duration::from_secs(60);
 const VERSIONS: [Version; 2] = [Version::V1_35, Version::V1_37];
 
-/// The one test that is ignored, and listed so, where `iptables-restore` is not installed.
+/// The one test that is ignored, and told so, where `iptables-restore` is not installed.
 const NEEDS_IPTABLES: &str = "iptables_loads_layouts";
 
 fn main() {
     let arguments = Arguments::from_args();
     if !enter_for_tests("report") {
         return;
+    }
+    let restore = Restore::installed();
+    if let Err(why) = &restore {
+        println!("{NEEDS_IPTABLES} is ignored: {why:#}");
     }
     let trials: [(&str, fn()); 8] = [
         ("a_port_looks_as_kube_proxy_writes_it", a_port_looks_as_kube_proxy_writes_it),
@@ -46,7 +50,7 @@ fn main() {
             test();
             Ok(())
         })
-        .with_ignored_flag(name == NEEDS_IPTABLES && Restore::installed().is_err())
+        .with_ignored_flag(name == NEEDS_IPTABLES && restore.is_err())
     };
     let trials = trials.into_iter().map(trial).collect();
     libtest_mimic::run(&arguments, trials).exit();
