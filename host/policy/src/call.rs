@@ -58,11 +58,10 @@ impl<'a> Instance<'a> {
         subjects: Arc<Subjects>,
         eligible: Option<Arc<Vec<Option<Eligible>>>>,
     ) -> Result<Self, Problem> {
-        let engine = &policy.engine;
-        let running = engine.clock.run();
+        let running = policy.engine.clock.run();
         let limits = &*policy.limits;
         let state = HostState::new(policy, subjects, eligible);
-        let mut store = Store::new(&engine.wasm, state);
+        let mut store = Store::new(policy.pre.engine(), state);
         store.limiter(|state| &mut state.guard);
         store.set_hostcall_fuel(limits.answer);
         store.set_max_component_handles(limits.handles);

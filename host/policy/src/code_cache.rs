@@ -101,7 +101,7 @@ impl CodeCache {
     /// [`LoadError::Compile`] when it does not compile.
     pub fn fill(&self, component: &[u8]) -> Result<(), LoadError> {
         let compiled = catch_unwind(AssertUnwindSafe(|| {
-            let engine = wasmtime::Engine::new(&engine::config(Some(self)))?;
+            let engine = wasmtime::Engine::new(&engine::config(Some(self), component.len()))?;
             Component::new(&engine, component)
         }));
         match compiled {

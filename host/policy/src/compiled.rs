@@ -120,12 +120,12 @@ impl Policy {
         limits: Arc<Limits>,
         wasi: Wasi,
     ) -> Result<Self, LoadError> {
-        check_imports(engine, component, wasi)?;
+        check_imports(component, wasi)?;
         let trial = |why: wasmtime::Error| LoadError::Trial(format!("{why:#}"));
-        let linker = engine.linker(wasi).map_err(trial)?;
+        let linker = engine.linker(component, wasi).map_err(trial)?;
         let pre = linker.instantiate_pre(component).map_err(trial)?;
         let Some(contract) = Contract::of(&pre) else {
-            return Err(LoadError::WrongWorld { exports: exports(engine, component) });
+            return Err(LoadError::WrongWorld { exports: exports(component) });
         };
         let policy = Self {
             name: Arc::from(name),
@@ -316,7 +316,7 @@ fn compile(engine: &Engine, bytes: &[u8], limit: usize) -> Result<Component, Loa
         return Err(LoadError::CoreModule);
     }
     // Compiling is not meant to panic; where it does, the daemon must not end with it.
-    match catch_unwind(AssertUnwindSafe(|| Component::new(&engine.wasm, bytes))) {
+    match catch_unwind(AssertUnwindSafe(|| engine.compile(bytes))) {
         Ok(compiled) => compiled.map_err(|why| LoadError::Compile(format!("{why:#}"))),
         Err(_) => Err(LoadError::Compile("the compiler gave up on it".to_owned())),
     }
@@ -325,8 +325,8 @@ fn compile(engine: &Engine, bytes: &[u8], limit: usize) -> Result<Component, Loa
 /// Interfaces of ours a policy may import, without version: the linker checks that.
 const OFFERED: [&str; 3] = ["weir:policy/log", "weir:policy/snapshot", "weir:policy/types"];
 
-fn check_imports(engine: &Engine, component: &Component, wasi: Wasi) -> Result<(), LoadError> {
-    for (import, _) in component.component_type().imports(&engine.wasm) {
+fn check_imports(component: &Component, wasi: Wasi) -> Result<(), LoadError> {
+    for (import, _) in component.component_type().imports(component.engine()) {
         if wasi == Wasi::Inert && wasi::offers(import) {
             continue;
         }
@@ -341,8 +341,8 @@ fn check_imports(engine: &Engine, component: &Component, wasi: Wasi) -> Result<(
     Ok(())
 }
 
-fn exports(engine: &Engine, component: &Component) -> String {
+fn exports(component: &Component) -> String {
     let names: Vec<String> =
-        component.component_type().exports(&engine.wasm).map(|(name, _)| name.to_owned()).collect();
+        component.component_type().exports(component.engine()).map(|(name, _)| name.to_owned()).collect();
     if names.is_empty() { "nothing".to_owned() } else { names.join(", ") }
 }

@@ -232,7 +232,7 @@ fn where_only_the_balancer_fails_the_traffic_policy_still_counts() {
 #[test]
 fn when_every_policy_fails_ready_endpoints_are_served_all_the_same() {
     // Enough to start on, too little for any answer.
-    let limits = Limits { fuel: 800, fuel_per_endpoint: 0, ..Limits::default() };
+    let limits = Limits { fuel: 1_000, fuel_per_endpoint: 0, ..Limits::default() };
     let mut node = Node::new(limits, &[]);
     node.set("web", "", "", 1..=3);
     node.set("idle", "", "", []);
