@@ -1,6 +1,5 @@
 //! From a decision to the plan of one port.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -200,8 +199,8 @@ impl Treatment {
 /// The backends that rings really point at, in a fixed order.
 struct Targets {
     list: Vec<Target>,
-    /// Position among the decision's backends → position in `list`.
-    moved: BTreeMap<u16, u16>,
+    /// Position among the decision's backends → position in `list`, of those that are in it.
+    moved: Vec<u16>,
 }
 
 impl Targets {
@@ -216,12 +215,13 @@ impl Targets {
             }
         }
         used.sort_unstable();
-        let moved = (0_u16..).zip(&used).map(|(new, (_, old))| (*old, new)).collect();
+        let mut moved = vec![0; backends.len()];
+        (0_u16..).zip(&used).for_each(|(new, (_, old))| moved[usize::from(*old)] = new);
         Self { list: used.into_iter().map(|(target, _)| target).collect(), moved }
     }
 
     fn ring(&self, ring: &Ring) -> PlanRing {
-        let slots = ring.slots.iter().filter_map(|slot| self.moved.get(slot).copied()).collect();
+        let slots = ring.slots.iter().filter_map(|slot| self.moved.get(usize::from(*slot)).copied()).collect();
         PlanRing { index: ring.index, slots, affinity_seconds: ring.affinity_seconds }
     }
 }
