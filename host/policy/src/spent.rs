@@ -8,7 +8,7 @@ use wasmtime::Store;
 use crate::host::HostState;
 
 /// How many are kept for later. A full sync uses hundreds, and the memory of all of them would be too much.
-const KEPT: usize = 4;
+const KEPT: usize = 32;
 
 /// The instances of a sync that are still to be let go.
 #[derive(Default)]
