@@ -10,6 +10,7 @@ fn main() {
     let (guests, wit) = (top.join("guest-policies"), top.join("wit"));
     rerun_if_changed(&[&guests, &wit]);
     let packages = [
+        "bad-blind",
         "bad-check-fails",
         "bad-declared-error",
         "bad-describe-spin",

@@ -436,6 +436,7 @@ impl News {
             sum.fuel += stats.fuel;
             sum.time += stats.time;
             sum.memory = sum.memory.max(stats.memory);
+            sum.blind |= stats.blind;
         }
         for (_, decision) in &decisions.ports {
             let stand_in = match decision.origin {

@@ -211,6 +211,9 @@ fn check_takes_good_policies_and_says_what_is_wrong_with_others() {
             said.err
         );
     }
+    bench.put("blind.wasm", weir_bad_guests::BLIND);
+    let said = bench.policy("check blind.wasm");
+    assert!(said.ok && said.out.contains("warning  inputs"), "{}{}", said.out, said.err);
     let said = bench.policy("check mine.wasm --settings '{'");
     assert!(!said.ok && said.out.contains("ERROR    settings"), "{}", said.out);
     let said = bench.policy("check absent.wasm");

@@ -51,8 +51,9 @@ pub(super) fn measure(scale: Scale, names: impl Fn(&str) -> bool, section: &mut 
     let mut table = Table::new(
         "The share of policies in a full sync of 10 000 Services with ten endpoints each, from nothing to committed: of the \
          rounds of some seconds, the one whose share is in the middle. *Alike*: \
-         endpoints of which nothing is known but where they are. *Unlike*: they have weights from 1 to 4, stand in three \
-         zones, one of them this node's, and no two have the same number of connections. *A look*: the policy asked to be \
+         endpoints of which nothing is known but where they are; policies that ask for no names are asked once for all of them. \
+         *Unlike*: they have weights from 1 to 4, stand in three zones, one of them this node's, no two have the same number of \
+         connections, and no two Services the same port, so that policies are asked about each. *A look*: the policy asked to be \
          called again, and is, for all Services at once, usually every five seconds; with endpoints unlike, rings change by that.",
         &[
             "policy",
@@ -120,6 +121,10 @@ pub(crate) fn share(arguments: &str) -> Result<()> {
                 endpoint.weight = 1 + u32::try_from(at % 4).unwrap_or(0);
                 endpoint.zone = Some(format!("zone-{}", at % 3));
                 endpoint.pod = Some(format!("{NODE}-{at}"));
+            }
+            // Nobody shares a question.
+            for (number, service) in (1..).zip(services).filter(|_| unlike) {
+                service.ports.iter_mut().for_each(|port| port.port = number);
             }
         }
         list

@@ -83,7 +83,7 @@ void exports_weir_policy_about_describe(exports_weir_policy_about_info_t *info) 
   policy_string_dup(&info->summary, "Connections in proportion to weights of zones.");
   policy_string_dup(&info->licence, "Apache-2.0");
   // Names of zones are always there for those who ask the view; no column is needed.
-  info->inputs = 0;
+  info->inputs = EXPORTS_WEIR_POLICY_ABOUT_INPUTS_NAMES;
 }
 
 // The bindings free what they handed to the host, so all of it must come from malloc.

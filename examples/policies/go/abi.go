@@ -45,10 +45,18 @@ func (of list) text() string {
 
 // --- Interface `about` ---
 
-// Info is a label on the jar. This policy asks for no inputs, which are flags and would be a byte.
+// Info is a label on the jar.
 type Info struct {
 	Name, Version, Summary, Licence string
+	Inputs                          Inputs
 }
+
+// Inputs is what a policy wants to see.
+type Inputs uint8
+
+// Names is the input that tells who is who. It is the lowest of seven bits; zones, loads, ages, shares, pods and annotations
+// follow.
+const Names Inputs = 1
 
 // Problem is what is wrong with settings.
 type Problem struct {
@@ -62,8 +70,8 @@ func exportDescribe() pointer {
 	info := Describe()
 	return pointer(&struct {
 		name, version, summary, licence list
-		inputs                          uint8
-	}{textOf(info.Name), textOf(info.Version), textOf(info.Summary), textOf(info.Licence), 0})
+		inputs                          Inputs
+	}{textOf(info.Name), textOf(info.Version), textOf(info.Summary), textOf(info.Licence), info.Inputs})
 }
 
 //go:wasmexport weir:policy/about@0.2.0#check

@@ -75,7 +75,7 @@ func Describe() Info {
 		Version: "0.1.0",
 		Summary: "Connections in proportion to weights of zones.",
 		Licence: "Apache-2.0",
-		// Names of zones are always there for those who ask the view; no column is needed.
+		Inputs:  Names,
 	}
 }
 

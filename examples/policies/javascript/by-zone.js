@@ -51,7 +51,7 @@ export const about = {
       summary: "Connections in proportion to weights of zones.",
       licence: "Apache-2.0",
       // Names of zones are always there for those who ask the view; no column is needed.
-      inputs: {},
+      inputs: { names: true },
     };
   },
 

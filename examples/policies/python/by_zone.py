@@ -71,7 +71,7 @@ class About(exports.About):
             summary="Connections in proportion to weights of zones.",
             licence="Apache-2.0",
             # Names of zones are always there for those who ask the view; no column is needed.
-            inputs=Inputs(0),
+            inputs=Inputs.NAMES,
         )
 
     def check(self, settings: str) -> list[Problem]:

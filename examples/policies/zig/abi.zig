@@ -41,13 +41,14 @@ pub const String = List(u8);
 // --- Interface `about` ---
 
 pub const Inputs = packed struct(u8) {
+    names: bool = false,
     zones: bool = false,
     loads: bool = false,
     ages: bool = false,
     shares: bool = false,
     pods: bool = false,
     annotations: bool = false,
-    _: u2 = 0,
+    _: u1 = 0,
 };
 
 pub const Info = extern struct { name: String, version: String, summary: String, licence: String, inputs: Inputs };

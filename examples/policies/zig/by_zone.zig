@@ -67,7 +67,7 @@ pub fn describe() abi.Info {
         .summary = .of("Connections in proportion to weights of zones."),
         .licence = .of("Apache-2.0"),
         // Names of zones are always there for those who ask the view; no column is needed.
-        .inputs = .{},
+        .inputs = .{ .names = true },
     };
 }
 

@@ -100,7 +100,7 @@ impl List<'_> {
         self.ring.first as usize..(self.ring.first + self.ring.count) as usize
     }
 
-    /// Names of the members, the same on every node.
+    /// Numbers of the members, the same on every node; needs [`Inputs::NAMES`].
     #[must_use]
     pub fn ids(&self) -> &[u32] {
         &self.columns.ids[self.range()]
@@ -148,7 +148,7 @@ impl List<'_> {
         &self.columns.ages[self.range()]
     }
 
-    /// A name of each member, asked for one by one.
+    /// A name of each member, asked for one by one; needs [`Inputs::NAMES`], or [`Inputs::PODS`] for those of pods.
     pub fn names(&self, name: impl Fn(&View, u32, u32) -> String) -> impl Iterator<Item = String> {
         (0..self.ring.count).map(move |endpoint| name(self.view, self.ring.id, endpoint))
     }

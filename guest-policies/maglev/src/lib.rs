@@ -39,7 +39,7 @@ impl Balancer for Maglev {
 
     const LABEL: Label = label!(
         "The endpoint follows from the client's address, and few clients move when endpoints change.",
-        Inputs::empty()
+        Inputs::NAMES
     );
 
     fn spread(settings: &Table, list: &List<'_>) -> Spread {

@@ -112,7 +112,10 @@ struct Weighted;
 impl Balancer for Weighted {
     type Settings = Weights;
 
-    const LABEL: Label = label!("In proportion to weights, at random or in turn.", Inputs::ZONES.union(Inputs::PODS));
+    const LABEL: Label = label!(
+        "In proportion to weights, at random or in turn.",
+        Inputs::NAMES.union(Inputs::ZONES).union(Inputs::PODS)
+    );
 
     fn spread(settings: &Weights, list: &List<'_>) -> Spread {
         let Choice { share, reason } = share::weighted(settings.of(list));

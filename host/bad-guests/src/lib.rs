@@ -2,6 +2,8 @@
 //! stands in its own source.
 #![forbid(unsafe_code)]
 
+/// Looks up what it does not ask for, and tells what it got as its reason.
+pub const BLIND: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/bad-blind.wasm"));
 /// Traps or never ends when it checks the settings `"trap"` or `"spin"`; else it balances well.
 pub const CHECK_FAILS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/bad-check-fails.wasm"));
 /// Says that it cannot.

@@ -20,9 +20,13 @@ impl Hasher for NumberHasher {
     }
 
     fn write_u32(&mut self, number: u32) {
+        self.write_u64(number.into());
+    }
+
+    fn write_u64(&mut self, number: u64) {
         // An odd factor is a permutation of the low bits, which choose the place, and carries all of them into the high
         // ones, which tell neighbours apart.
-        self.0 = (self.0.rotate_left(5) ^ u64::from(number)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        self.0 = (self.0.rotate_left(5) ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     }
 }
 

@@ -81,10 +81,10 @@ pub enum Origin {
 pub struct Decision {
     /// The endpoints the rings point at, sorted by address and port.
     pub backends: Vec<Backend>,
-    /// The cluster-wide list; `None` when it is empty or nobody uses it.
-    pub cluster: Option<Ring>,
+    /// The cluster-wide list; `None` when it is empty or nobody uses it. Ports that are alike hold one together.
+    pub cluster: Option<Arc<Ring>>,
     /// The list of endpoints on this node; `None` when it is empty or nobody uses it.
-    pub local: Option<Ring>,
+    pub local: Option<Arc<Ring>>,
     /// What a client of the ClusterIP gets.
     pub internal: Route,
     /// What a client of a node port, external IP or load balancer IP gets.

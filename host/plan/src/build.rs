@@ -90,8 +90,8 @@ pub fn build(
     frontends.sort_unstable();
     let cluster_used = frontends.iter().any(|frontend| frontend.treatment.uses_cluster());
     let local_used = frontends.iter().any(|frontend| frontend.treatment.uses_local());
-    let cluster = decision.cluster.as_ref().filter(|_| cluster_used);
-    let local = decision.local.as_ref().filter(|_| local_used);
+    let cluster = decision.cluster.as_deref().filter(|_| cluster_used);
+    let local = decision.local.as_deref().filter(|_| local_used);
     let targets = Targets::of(&decision.backends, [cluster, local]);
     Some(PortPlan {
         key: port,

@@ -22,6 +22,8 @@ pub struct About {
 /// Inputs that only those get who ask for them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Inputs {
+    /// Who Services and endpoints are: what tells apart those that look alike.
+    pub names: bool,
     /// Zones, as numbers to compare.
     pub zones: bool,
     /// How many connections each endpoint has and gets.
@@ -42,9 +44,15 @@ impl Inputs {
         self.loads || self.ages
     }
 
+    /// Whether it can tell ports apart of which all else it sees is equal.
+    pub(crate) fn tell_apart(self) -> bool {
+        self.names || self.pods || self.annotations
+    }
+
     /// What either wants.
     pub(crate) fn or(self, other: Self) -> Self {
         Self {
+            names: self.names || other.names,
             zones: self.zones || other.zones,
             loads: self.loads || other.loads,
             ages: self.ages || other.ages,
@@ -58,6 +66,7 @@ impl Inputs {
     #[must_use]
     pub fn names(self) -> Vec<&'static str> {
         let all = [
+            (self.names, "names"),
             (self.zones, "zones"),
             (self.loads, "loads"),
             (self.ages, "ages"),
@@ -103,6 +112,7 @@ impl From<about::Info> for About {
             summary: short(&info.summary),
             licence: short(&info.licence),
             inputs: Inputs {
+                names: wants(about::Inputs::NAMES),
                 zones: wants(about::Inputs::ZONES),
                 loads: wants(about::Inputs::LOADS),
                 ages: wants(about::Inputs::AGES),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use weir_model::{Decision, IndexFunction, ObjectKey, PortKey};
 
-use crate::subject::Mix;
+use crate::mix::Mix;
 
 /// A digest of the decisions of all ports, kept up to date port by port; how they came about does not matter.
 ///

@@ -24,7 +24,7 @@ pub(crate) struct Eligible {
 /// What a balancer said of one list, checked.
 #[derive(Debug)]
 pub(crate) struct Spread {
-    pub(crate) ring: Ring,
+    pub(crate) ring: Arc<Ring>,
     /// Seconds until it wants another look; 0 for never.
     pub(crate) again: u32,
     pub(crate) reason: Arc<str>,
@@ -142,7 +142,7 @@ pub(crate) fn spread(
             answer.affinity_seconds
         ));
     }
-    let ring = Ring { index, slots, affinity_seconds: answer.affinity_seconds };
+    let ring = Arc::new(Ring { index, slots, affinity_seconds: answer.affinity_seconds });
     Ok(Spread { ring, again: answer.again_seconds, reason: reasons.of(&answer.reason) })
 }
 

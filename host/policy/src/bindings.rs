@@ -5,6 +5,7 @@ wasmtime::component::bindgen!({
     path: "../../wit",
     world: "policy",
     with: { "weir:policy/snapshot.view": crate::host::View },
+    additional_derives: [PartialEq, Eq],
 });
 
 /// The contract before this one.

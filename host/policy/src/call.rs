@@ -36,6 +36,8 @@ impl Problem {
 /// What a call cost.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Cost {
+    /// Questions.
+    pub(crate) asked: u64,
     pub(crate) fuel: u64,
     pub(crate) time: Duration,
     /// Bytes of memory the instance had in the end.
@@ -56,7 +58,7 @@ impl<'a> Instance<'a> {
     pub(crate) fn start(
         policy: &'a Policy,
         subjects: Arc<Subjects>,
-        eligible: Option<Arc<Vec<Option<Eligible>>>>,
+        eligible: Option<Arc<Vec<Option<Arc<Eligible>>>>>,
     ) -> Result<Self, Problem> {
         let running = policy.engine.clock.run();
         let limits = &*policy.limits;
@@ -72,6 +74,11 @@ impl<'a> Instance<'a> {
             Ok(instance) => Ok(Self { policy, store, instance, cost: Cost::default(), _running: running }),
             Err(error) => Err(problem(&error, store.data().guard.refused, FailureReason::Instantiate)),
         }
+    }
+
+    /// Whether it looked up what it does not ask for.
+    pub(crate) fn is_blind(&self) -> bool {
+        self.store.data().blind
     }
 
     /// Ends it. What is left holds memory and nothing else; `None` where nothing is left that could be let go on
@@ -122,7 +129,8 @@ impl<'a> Instance<'a> {
         ports: &[traffic_policy::Port],
         endpoints: &Columns,
     ) -> Result<Vec<traffic_policy::Eligibility>, Problem> {
-        let (view, size) = (0, ports.len() + endpoints.ids.len());
+        let (view, size) = (0, ports.len() + endpoints.conditions.len());
+        self.cost.asked += ports.len() as u64;
         match &self.policy.contract {
             Contract::V0_2 { traffic: Some(role), .. } => self.call(size, |store, instance| {
                 role.load(&mut *store, instance)?.call_decide(store, Resource::new_borrow(view), ports, endpoints)
@@ -146,7 +154,8 @@ impl<'a> Instance<'a> {
         rings: &[balancer::Ring],
         members: &Columns,
     ) -> Result<Vec<balancer::Spread>, Problem> {
-        let (view, size) = (0, rings.len() + members.ids.len());
+        let (view, size) = (0, rings.len() + members.conditions.len());
+        self.cost.asked += rings.len() as u64;
         match &self.policy.contract {
             Contract::V0_2 { balancer: Some(role), .. } => self.call(size, |store, instance| {
                 role.load(&mut *store, instance)?.call_balance(store, Resource::new_borrow(view), rings, members)

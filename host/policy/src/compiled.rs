@@ -196,9 +196,9 @@ impl Policy {
         self.contract.version()
     }
 
-    /// What it wants to see.
+    /// What it wants to see. Contract 0.1 gives names to all.
     pub(crate) fn inputs(&self) -> Inputs {
-        self.about.as_ref().map(|about| about.inputs).unwrap_or_default()
+        self.about.as_ref().map_or(Inputs { names: true, ..Inputs::default() }, |about| about.inputs)
     }
 
     /// The policy in `artifact`, checked with all that comes with it. Where `known` has the same component it is not

@@ -9,6 +9,7 @@ mod keep;
 mod memory;
 mod part;
 mod progress;
+mod questions;
 mod reload;
 mod replay;
 mod run;
@@ -59,6 +60,8 @@ pub struct Decider {
     recorder: Option<Arc<dyn Recorder>>,
     /// What [`Decider::tidy`] lets go.
     spent: Spent,
+    /// See [`Decider::ask_each`].
+    each: bool,
 }
 
 impl fmt::Debug for Decider {
@@ -82,6 +85,7 @@ impl Decider {
             max_removed_percent: budget::DEFAULT_PERCENT,
             recorder: None,
             spent: Spent::default(),
+            each: false,
         }
     }
 
@@ -102,6 +106,12 @@ impl Decider {
     #[must_use]
     pub fn resting_ports(&self) -> BTreeMap<Arc<str>, u64> {
         self.quarantine.counts()
+    }
+
+    /// From now on policies are asked about every port that is decided, even where ports look alike to them and one answer
+    /// would do for all: to see how they behave, and what their calls cost.
+    pub fn ask_each(&mut self) {
+        self.each = true;
     }
 
     /// From now on whoever wants to know gets a record of every call that fails.
@@ -172,7 +182,7 @@ impl Decider {
     }
 
     fn decide_in(&mut self, now: Instant, store: &Store, services: &[ServiceId]) -> Decisions {
-        let shared = Shared::new(now, self.recorder.clone(), std::mem::take(&mut self.quarantine));
+        let shared = Shared::new(now, self.recorder.clone(), self.each, std::mem::take(&mut self.quarantine));
         let Self { catalog, memory, loads, ages, .. } = self;
         let desk = Desk { store, catalog, memory, loads: &**loads, ages, shared: &shared };
         // Records of all calls are for people: those come in order.

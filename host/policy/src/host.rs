@@ -6,6 +6,7 @@ use tracing::{debug, error, info, warn};
 use wasmtime::component::Resource;
 use weir_model::{Endpoint, NameId};
 
+use crate::about::Inputs;
 use crate::answer::Eligible;
 use crate::bindings::v0_1::weir::policy as v0_1;
 use crate::bindings::weir::policy::log::{self, Level};
@@ -29,18 +30,26 @@ pub(crate) struct HostState {
     settings: Arc<str>,
     subjects: Arc<Subjects>,
     /// Set for a balancer: what its ring numbers mean, see [`ring_number`].
-    eligible: Option<Arc<Vec<Option<Eligible>>>>,
+    eligible: Option<Arc<Vec<Option<Arc<Eligible>>>>>,
+    wanted: Inputs,
+    /// Whether it looked up what it does not ask for.
+    pub(crate) blind: bool,
     log: LogBudget,
     /// Set for a policy that may import WASI.
     pub(crate) wasi: Option<Inert>,
 }
 
 impl HostState {
-    pub(crate) fn new(policy: &Policy, subjects: Arc<Subjects>, eligible: Option<Arc<Vec<Option<Eligible>>>>) -> Self {
+    pub(crate) fn new(
+        policy: &Policy,
+        subjects: Arc<Subjects>,
+        eligible: Option<Arc<Vec<Option<Arc<Eligible>>>>>,
+    ) -> Self {
         let (limits, settings) = (policy.limits.clone(), policy.settings.clone());
         let wasi = policy.randomness.as_ref().map(|random| Inert::new(&policy.name, random));
-        let policy = policy.name.clone();
-        Self { guard: Guard::new(limits), policy, settings, subjects, eligible, log: LogBudget::default(), wasi }
+        let (wanted, policy) = (policy.inputs(), policy.name.clone());
+        let (guard, log) = (Guard::new(limits), LogBudget::default());
+        Self { guard, policy, settings, subjects, eligible, wanted, blind: false, log, wasi }
     }
 
     /// Begins a call: the log's allowance is full again.
@@ -68,9 +77,18 @@ impl HostState {
         Some((self.subject(id)?, at as usize))
     }
 
-    fn endpoint(&self, id: u32, at: u32) -> Option<&Endpoint> {
+    /// The subject, for a policy that may see what `allows` says.
+    fn seen(&mut self, id: u32, allows: impl Fn(Inputs) -> bool) -> Option<&Subject> {
+        let allowed = allows(self.wanted);
+        self.blind |= !allowed;
+        self.subject(id).filter(|_| allowed)
+    }
+
+    /// An endpoint, for a policy that may know who it is.
+    fn endpoint(&mut self, id: u32, at: u32) -> Option<Endpoint> {
+        self.seen(id, |wanted| wanted.names)?;
         let (subject, at) = self.place(id, at)?;
-        subject.port.endpoints.get(at)
+        subject.port.endpoints.get(at).copied()
     }
 
     fn name(&self, name: Option<NameId>) -> String {
@@ -98,15 +116,16 @@ impl snapshot::HostView for HostState {
     }
 
     fn service_name(&mut self, _: Resource<View>, port: u32) -> String {
-        self.subject(port).map_or_else(String::new, |subject| subject.service.to_string())
+        self.seen(port, |wanted| wanted.names).map_or_else(String::new, |subject| subject.service.to_string())
     }
 
     fn port_name(&mut self, _: Resource<View>, port: u32) -> String {
-        self.name(self.subject(port).map(|subject| subject.port.key.name))
+        let name = self.seen(port, |wanted| wanted.names).map(|subject| subject.port.key.name);
+        self.name(name)
     }
 
     fn annotation(&mut self, _: Resource<View>, port: u32, key: String) -> Option<String> {
-        self.subject(port)?.extras.as_ref()?.annotations.get(&key).cloned()
+        self.seen(port, |wanted| wanted.annotations)?.extras.as_ref()?.annotations.get(&key).cloned()
     }
 
     fn endpoint_address(&mut self, _: Resource<View>, port: u32, endpoint: u32) -> String {
@@ -114,16 +133,21 @@ impl snapshot::HostView for HostState {
     }
 
     fn endpoint_pod(&mut self, _: Resource<View>, port: u32, endpoint: u32) -> String {
+        if self.seen(port, |wanted| wanted.pods).is_none() {
+            return String::new();
+        }
         let pod = self.place(port, endpoint).and_then(|(subject, at)| subject.extras.as_ref()?.pods.get(at));
         pod.unwrap_or_default().to_owned()
     }
 
     fn endpoint_node(&mut self, _: Resource<View>, port: u32, endpoint: u32) -> String {
-        self.name(self.endpoint(port, endpoint).map(|endpoint| endpoint.node))
+        let node = self.endpoint(port, endpoint).map(|endpoint| endpoint.node);
+        self.name(node)
     }
 
     fn endpoint_zone(&mut self, _: Resource<View>, port: u32, endpoint: u32) -> String {
-        self.name(self.endpoint(port, endpoint).map(|endpoint| endpoint.zone))
+        let zone = self.endpoint(port, endpoint).map(|endpoint| endpoint.zone);
+        self.name(zone)
     }
 
     fn node_name(&mut self, _: Resource<View>) -> String {

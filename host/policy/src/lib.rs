@@ -23,6 +23,7 @@ mod host;
 mod inspect;
 mod limits;
 mod log_budget;
+mod mix;
 mod quarantine;
 mod record;
 mod slots;

@@ -10,6 +10,7 @@ use weir_model::{
 
 use crate::again::Present;
 use crate::catalog::Pair;
+use crate::mix::Mix;
 use crate::walk::Walk;
 
 /// One port to decide.
@@ -197,15 +198,17 @@ impl Fingerprint {
         let flags = flags.into_iter().fold(0, |flags, flag| flags << 1 | u64::from(flag));
         hash.eat(u64::from(service.policy.0) << 32 | u64::from(port.spec.port) << 8 | flags);
         for endpoint in &port.endpoints {
-            match endpoint.address {
-                IpAddr::V4(v4) => hash.eat(u64::from(u32::from(v4))),
+            let address = match endpoint.address {
+                IpAddr::V4(v4) => u64::from(u32::from(v4)),
                 IpAddr::V6(v6) => {
-                    let [high, low] = [u128::from(v6) >> 64, u128::from(v6) & u128::from(u64::MAX)];
-                    [high, low].into_iter().for_each(|half| hash.eat(u64::try_from(half).unwrap_or_default()));
+                    let halves = [u128::from(v6) >> 64, u128::from(v6) & u128::from(u64::MAX)];
+                    let [high, low] = halves.map(|half| u64::try_from(half).unwrap_or_default());
+                    hash.eat(high);
+                    low
                 }
-            }
+            };
             let state = u64::from(endpoint.conditions.0) << 32 | u64::from(endpoint.weight);
-            hash.eat(u64::from(endpoint.port) << 48 | state);
+            hash.eat_both(address, u64::from(endpoint.port) << 48 | state);
             hash.eat(u64::from(endpoint.node.0) << 32 | u64::from(endpoint.zone.0));
         }
         hash.eat(port.endpoints.len() as u64);
@@ -221,34 +224,5 @@ impl Fingerprint {
             service.annotations.iter().flat_map(|(name, value)| [name, value]).for_each(|text| hash.eat_text(text));
         }
         Self { cluster, input: hash.value() }
-    }
-}
-
-/// Multiply and fold, eight bytes at a time.
-pub(crate) struct Mix(u64);
-
-impl Default for Mix {
-    fn default() -> Self {
-        Self(0x9e37_79b9_7f4a_7c15)
-    }
-}
-
-impl Mix {
-    /// The hash of all that was eaten.
-    pub(crate) fn value(&self) -> u64 {
-        self.0
-    }
-
-    pub(crate) fn eat_text(&mut self, text: &str) {
-        self.eat(text.len() as u64);
-        for bytes in text.as_bytes().chunks(8) {
-            self.eat(bytes.iter().fold(0, |word, byte| word << 8 | u64::from(*byte)));
-        }
-    }
-
-    pub(crate) fn eat(&mut self, value: u64) {
-        let product = u128::from(self.0 ^ value).wrapping_mul(0xd6e8_feb8_6659_fd93_a076_1d64_78bd_642f);
-        self.0 =
-            u64::try_from(product >> 64 & u128::from(u64::MAX)).unwrap_or_default() ^ self.0.rotate_left(23) ^ value;
     }
 }

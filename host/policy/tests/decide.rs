@@ -148,8 +148,8 @@ fn traffic_policy_by_the_rules_of_kubernetes() {
     for (name, internal, external, endpoints, (cluster, local), (to_internal, to_external, short_cut)) in cases {
         let spec = ServiceSpec { internal_policy: *internal, external_policy: *external, ..service("web", None) };
         let decision = one(Bench::new(Limits::default(), &[]), spec, endpoints);
-        assert_eq!(hosts(&decision, decision.cluster.as_ref()), *cluster, "{name}: cluster list");
-        assert_eq!(hosts(&decision, decision.local.as_ref()), *local, "{name}: local list");
+        assert_eq!(hosts(&decision, decision.cluster.as_deref()), *cluster, "{name}: cluster list");
+        assert_eq!(hosts(&decision, decision.local.as_deref()), *local, "{name}: local list");
         assert_eq!((decision.internal, decision.external), (*to_internal, *to_external), "{name}: routes");
         assert_eq!(decision.short_cut, *short_cut, "{name}: short cut");
     }

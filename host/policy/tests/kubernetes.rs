@@ -2,6 +2,7 @@
 #![allow(clippy::expect_used, reason = "tests panic")]
 
 use std::cell::RefCell;
+use std::sync::Arc;
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
@@ -56,7 +57,7 @@ fn seen(decision: &Decision, endpoints: &[Endpoint], has_external: bool) -> Verd
         let backend = decision.backends[usize::from(*slot)];
         endpoints.iter().position(|endpoint| endpoint.id == backend.id).expect("a backend is one of the endpoints")
     };
-    let list = |ring: &Option<Ring>| ring.iter().flat_map(|ring| &ring.slots).map(position).collect();
+    let list = |ring: &Option<Arc<Ring>>| ring.iter().flat_map(|ring| &ring.slots).map(position).collect();
     let external = has_external.then_some(decision.external);
     (list(&decision.cluster), list(&decision.local), decision.internal, external, decision.short_cut)
 }

@@ -93,10 +93,12 @@ impl Workshop {
         Policy::from_artifact(&self.engine, artifact, &[]).with_context(|| format!("policy {}", artifact.name))
     }
 
-    /// A decider that knows `policy` besides the built-in ones, and remembers nothing.
+    /// A decider that knows `policy` besides the built-in ones, remembers nothing, and asks about every port.
     fn decider(&self, policy: &Policy) -> Decider {
         let mut catalog = self.catalog.clone();
         catalog.set(policy.clone());
-        Decider::new(catalog)
+        let mut decider = Decider::new(catalog);
+        decider.ask_each();
+        decider
     }
 }

@@ -84,7 +84,8 @@ typedef struct {
 // What the host knows of the endpoints of a call, column by column: entry `i` of each list is about endpoint
 // `i` of the call. A column that `about` did not ask for is empty.
 typedef struct weir_policy_types_columns_t {
-  // Names each endpoint: unique within its port, the same on every node and after a restart.
+  // With input `names`: a number for each endpoint, unique within its port, the same on every node and after a
+  // restart.
   policy_list_u32_t   ids;
   // The bits of `conditions`. Always there. Bytes, because a list of these is one copy in every language, and
   // flags are put together one by one.
@@ -142,18 +143,22 @@ typedef struct {
 // Inputs that cost something, and are given only to those who ask.
 typedef uint8_t exports_weir_policy_about_inputs_t;
 
+// Who is who: column `ids`, and of the view `service-name`, `port-name`, `endpoint-address`, `endpoint-node` and
+// `endpoint-zone`. Ports of which everything else is equal are asked about once for all of them where a policy asks
+// for none of `names`, `pods` and `annotations`: it could not tell them apart.
+#define EXPORTS_WEIR_POLICY_ABOUT_INPUTS_NAMES (1 << 0)
 // Column `zones` and `here`.
-#define EXPORTS_WEIR_POLICY_ABOUT_INPUTS_ZONES (1 << 0)
+#define EXPORTS_WEIR_POLICY_ABOUT_INPUTS_ZONES (1 << 1)
 // Column `loads`. While any policy in use asks for it, the node counts connections.
-#define EXPORTS_WEIR_POLICY_ABOUT_INPUTS_LOADS (1 << 1)
+#define EXPORTS_WEIR_POLICY_ABOUT_INPUTS_LOADS (1 << 2)
 // Column `ages`.
-#define EXPORTS_WEIR_POLICY_ABOUT_INPUTS_AGES (1 << 2)
+#define EXPORTS_WEIR_POLICY_ABOUT_INPUTS_AGES (1 << 3)
 // Column `shares`; only for balancers.
-#define EXPORTS_WEIR_POLICY_ABOUT_INPUTS_SHARES (1 << 3)
+#define EXPORTS_WEIR_POLICY_ABOUT_INPUTS_SHARES (1 << 4)
 // `endpoint-pod` of the view.
-#define EXPORTS_WEIR_POLICY_ABOUT_INPUTS_PODS (1 << 4)
+#define EXPORTS_WEIR_POLICY_ABOUT_INPUTS_PODS (1 << 5)
 // `annotation` of the view.
-#define EXPORTS_WEIR_POLICY_ABOUT_INPUTS_ANNOTATIONS (1 << 5)
+#define EXPORTS_WEIR_POLICY_ABOUT_INPUTS_ANNOTATIONS (1 << 6)
 
 // A label on the jar.
 typedef struct exports_weir_policy_about_info_t {
@@ -291,20 +296,20 @@ extern void weir_policy_log_write(weir_policy_log_level_t level, policy_string_t
 // The Service's settings for this policy: the JSON of annotation `weir.proxy/policy-settings`, else the
 // policy's own defaults, else empty.
 extern void weir_policy_snapshot_method_view_settings(weir_policy_snapshot_borrow_view_t self, uint32_t port, policy_string_t *ret);
-// `namespace/name` of the Service of that port.
+// With input `names`: `namespace/name` of the Service of that port.
 extern void weir_policy_snapshot_method_view_service_name(weir_policy_snapshot_borrow_view_t self, uint32_t port, policy_string_t *ret);
-// Name of that port; empty when it has none.
+// With input `names`: name of that port; empty when it has none.
 extern void weir_policy_snapshot_method_view_port_name(weir_policy_snapshot_borrow_view_t self, uint32_t port, policy_string_t *ret);
 // With input `annotations`: an annotation of the Service. Weir knows those under `weir.proxy/`,
 // `service.cilium.io/` and `kube-router.io/`.
 extern bool weir_policy_snapshot_method_view_annotation(weir_policy_snapshot_borrow_view_t self, uint32_t port, policy_string_t *key, policy_string_t *ret);
-// Address of an endpoint in that port's list, in text form, without the port number.
+// With input `names`: address of an endpoint in that port's list, in text form, without the port number.
 extern void weir_policy_snapshot_method_view_endpoint_address(weir_policy_snapshot_borrow_view_t self, uint32_t port, weir_policy_snapshot_endpoint_ix_t endpoint, policy_string_t *ret);
 // With input `pods`: name of the pod behind it (`targetRef`); empty when there is none.
 extern void weir_policy_snapshot_method_view_endpoint_pod(weir_policy_snapshot_borrow_view_t self, uint32_t port, weir_policy_snapshot_endpoint_ix_t endpoint, policy_string_t *ret);
-// Name of the node it runs on; empty when unknown.
+// With input `names`: name of the node it runs on; empty when unknown.
 extern void weir_policy_snapshot_method_view_endpoint_node(weir_policy_snapshot_borrow_view_t self, uint32_t port, weir_policy_snapshot_endpoint_ix_t endpoint, policy_string_t *ret);
-// Its zone; empty when unknown.
+// With input `names`: its zone; empty when unknown.
 extern void weir_policy_snapshot_method_view_endpoint_zone(weir_policy_snapshot_borrow_view_t self, uint32_t port, weir_policy_snapshot_endpoint_ix_t endpoint, policy_string_t *ret);
 // Name of this node.
 extern void weir_policy_snapshot_method_view_node_name(weir_policy_snapshot_borrow_view_t self, policy_string_t *ret);

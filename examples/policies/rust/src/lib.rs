@@ -70,7 +70,7 @@ impl about::Guest for ByZone {
             summary: "Connections in proportion to weights of zones.".into(),
             licence: "Apache-2.0".into(),
             // Names of zones are always there for those who ask the view; no column is needed.
-            inputs: Inputs::empty(),
+            inputs: Inputs::NAMES,
         }
     }
 

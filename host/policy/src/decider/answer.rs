@@ -18,7 +18,7 @@ use crate::subject::Subjects;
 pub(super) fn answer(catalog: &Catalog, memory: &Memory, subjects: Subjects, progress: &mut Progress<'_>) {
     let subjects = &Arc::new(subjects);
     let all: Vec<usize> = (0..subjects.list.len()).collect();
-    let mut eligible: Vec<Option<Eligible>> = all.iter().map(|_| None).collect();
+    let mut eligible: Vec<Option<Arc<Eligible>>> = all.iter().map(|_| None).collect();
     ask::traffic(subjects, &all, |subject| &subject.pair.traffic, &mut eligible, progress);
     let eligible = Arc::new(eligible);
     let rings = ask::rings(subjects, &all, |subject| &subject.pair.balancer, &eligible, progress);

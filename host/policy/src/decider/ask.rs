@@ -6,6 +6,7 @@ use std::sync::Arc;
 use weir_model::{Names, TrafficPolicy};
 
 use super::progress::Progress;
+use super::questions::{Asker, Checked, Questions, number};
 use super::run::{Miss, queue, run};
 use super::{Attempt, Failure, failure};
 use crate::answer::{self, Eligible, Reasons, Spread};
@@ -15,7 +16,7 @@ use crate::call::{Instance, Problem};
 use crate::compiled::{Policy, Role};
 use crate::host::ring_number;
 use crate::limits::FailureReason;
-use crate::record::Record;
+use crate::record::{CallOutcome, Record};
 use crate::subject::{Subject, Subjects};
 
 /// Positions below `count` that share a policy, policy by policy.
@@ -64,20 +65,16 @@ fn protocol(protocol: weir_model::Protocol) -> types::Protocol {
     }
 }
 
-/// A count as the contract carries it.
-fn number(count: usize) -> u32 {
-    u32::try_from(count).expect("a sync has fewer than 2^32 endpoints")
-}
-
 /// Asks `policy_of` each subject in `asked` who may serve it, and sets that in `eligible`; where a policy fails,
 /// `progress` tells.
 pub(super) fn traffic<'a>(
     subjects: &'a Arc<Subjects>,
     asked: &[usize],
     policy_of: impl Fn(&'a Subject) -> &'a Arc<Policy>,
-    eligible: &mut [Option<Eligible>],
+    eligible: &mut [Option<Arc<Eligible>>],
     progress: &mut Progress<'_>,
 ) {
+    let shared = progress.shared;
     for (policy, members) in groups(asked.len(), |at| policy_of(&subjects.list[asked[at]])) {
         let of = |member: usize| &subjects.list[asked[member]];
         let (queue, denied) = queue(policy, Role::TrafficPolicy, members, of, progress);
@@ -87,41 +84,44 @@ pub(super) fn traffic<'a>(
         }
         let members = &queue.members;
         let subject = |at: usize| of(members[at]);
+        let id = |at: usize| number(asked[members[at]]);
         let answers = run(
             policy,
             &queue,
             || Instance::start(policy, subjects.clone(), None),
             |instance, range| {
                 let total = range.clone().map(|at| subject(at).port.endpoints.len()).sum();
-                let mut endpoints = columns(subjects, policy, total);
-                let mut ports = Vec::with_capacity(range.len());
+                let each = shared.asks_each();
+                let mut questions = Questions::new(policy.inputs(), range.len(), total, subjects.zone, each);
                 for at in range {
-                    let first = number(endpoints.ids.len());
                     let port = subject(at);
-                    fill(&mut endpoints, policy, port, 0..number(port.port.endpoints.len()));
-                    ports.push(traffic_policy::Port {
-                        id: number(asked[members[at]]),
+                    let question = traffic_policy::Port {
+                        id: 0,
                         number: port.port.spec.port,
                         protocol: protocol(port.port.key.protocol),
                         internal: scope(port.internal),
                         external: scope(port.external),
                         has_external: port.has_external,
-                        first,
+                        first: 0,
                         count: number(port.port.endpoints.len()),
-                    });
+                    };
+                    let settings = port.traffic_settings;
+                    let asker = Asker { at, id: id(at), subject: port, settings, ring: None };
+                    questions.ask(&asker, 0..question.count, &[], question);
                 }
-                instance.decide(&ports, &endpoints)
+                let answers = instance.decide(&questions.list, &questions.columns)?;
+                let mut reasons = Reasons::default();
+                questions.answers(answers, |at, answer| {
+                    checked(shared.wants_all(), answer, |answer| {
+                        answer::eligible(subject(at), id(at), answer, &mut reasons)
+                    })
+                })
             },
             progress,
         );
-        let mut reasons = Reasons::default();
-        for (at, answer) in answers.into_iter().enumerate() {
-            let words = progress.words(&answer);
-            let id = number(asked[members[at]]);
-            let checked =
-                answer.and_then(|answer| answer::eligible(subject(at), id, answer, &mut reasons).map_err(invalid));
-            progress.record(&checked, words, |outcome| Record::of(subjects, asked[members[at]], None, policy, outcome));
-            match checked {
+        for (at, (answer, words)) in answers.into_iter().enumerate() {
+            progress.record(&answer, words, |outcome| Record::of(subjects, asked[members[at]], None, policy, outcome));
+            match answer {
                 Ok(answer) => eligible[asked[members[at]]] = Some(answer),
                 Err(miss) => fail(subject(at), &subjects.names, policy, Role::TrafficPolicy, miss, progress),
             }
@@ -135,63 +135,21 @@ pub(super) fn traffic<'a>(
     }
 }
 
-/// The guard on answers does not believe it.
-fn invalid(why: String) -> Miss {
-    Miss { problem: Problem::new(FailureReason::InvalidAnswer, why), asked: true }
-}
-
-/// Columns for so many endpoints, none of them in yet.
-fn columns(subjects: &Subjects, policy: &Policy, total: usize) -> types::Columns {
-    let wanted = policy.inputs();
-    let room = |wanted: bool| if wanted { total } else { 0 };
-    types::Columns {
-        ids: Vec::with_capacity(total),
-        conditions: Vec::with_capacity(total),
-        weights: Vec::with_capacity(total),
-        zones: Vec::with_capacity(room(wanted.zones)),
-        loads: types::Loads {
-            active: Vec::with_capacity(room(wanted.loads)),
-            begun: Vec::with_capacity(room(wanted.loads)),
-            per_minute: Vec::with_capacity(room(wanted.loads)),
-        },
-        ages: Vec::with_capacity(room(wanted.ages)),
-        shares: Vec::new(),
-        here: if wanted.zones { subjects.zone.0 } else { 0 },
+/// What `check` makes of an answer; the answer's own words too, if they are wanted and it is good.
+fn checked<A: Clone + Into<CallOutcome>, T>(
+    wants_words: bool,
+    answer: A,
+    check: impl FnOnce(A) -> Result<T, String>,
+) -> Checked<T> {
+    let words = wants_words.then(|| Box::new(answer.clone().into()));
+    match check(answer) {
+        Ok(answer) => (Ok(Arc::new(answer)), words),
+        Err(why) => (Err(Problem::new(FailureReason::InvalidAnswer, why)), None),
     }
-}
-
-/// Adds the endpoints at `places` in the list of `subject`, with what `policy` wants to see of them.
-fn fill(columns: &mut types::Columns, policy: &Policy, subject: &Subject, places: impl Iterator<Item = u32> + Clone) {
-    let endpoints = || places.clone().map(|at| &subject.port.endpoints[at as usize]);
-    columns.ids.extend(endpoints().map(|endpoint| endpoint.id));
-    // The contract's bits are the model's.
-    columns.conditions.extend(endpoints().map(|endpoint| endpoint.conditions.0));
-    columns.weights.extend(endpoints().map(|endpoint| endpoint.weight));
-    let wanted = policy.inputs();
-    if wanted.zones {
-        columns.zones.extend(endpoints().map(|endpoint| endpoint.zone.0));
-    }
-    let Some(extras) = &subject.extras else { return };
-    if wanted.loads {
-        let loads = || places.clone().map(|at| &extras.loads[at as usize]);
-        columns.loads.active.extend(loads().map(|load| load.active));
-        columns.loads.begun.extend(loads().map(|load| load.begun));
-        columns.loads.per_minute.extend(loads().map(|load| load.per_minute));
-    }
-    if wanted.ages {
-        columns.ages.extend(places.map(|at| extras.ages[at as usize]));
-    }
-}
-
-/// Adds the slots the members of a ring have in the one that is in force; which of the two rings is meant says `which`.
-fn fill_shares(columns: &mut types::Columns, subject: &Subject, members: &[u32], which: usize) {
-    let Some(shares) = subject.extras.as_ref().map(|extras| &extras.shares[which]) else { return };
-    // Nobody's share is known yet: zeros keep the columns of other rings where they belong.
-    columns.shares.extend(members.iter().map(|at| shares.get(*at as usize).copied().unwrap_or(0)));
 }
 
 /// The cluster and the local ring of a subject, where it has them.
-pub(super) type Rings = [Option<Spread>; 2];
+pub(super) type Rings = [Option<Arc<Spread>>; 2];
 
 /// Asks `policy_of` each subject in `asked` how connections spread over its `eligible` lists. The answer is in the
 /// order of `asked`; `None` where nobody is known to be eligible, and where the policy failed for one of the lists,
@@ -200,9 +158,10 @@ pub(super) fn rings<'a>(
     subjects: &'a Arc<Subjects>,
     asked: &[usize],
     policy_of: impl Fn(&'a Subject) -> &'a Arc<Policy>,
-    eligible: &Arc<Vec<Option<Eligible>>>,
+    eligible: &Arc<Vec<Option<Arc<Eligible>>>>,
     progress: &mut Progress<'_>,
 ) -> Vec<Option<Rings>> {
+    let shared = progress.shared;
     let mut rings: Vec<Option<Rings>> = asked.iter().map(|at| eligible[*at].as_ref().map(|_| [None, None])).collect();
     // Positions in `asked`, and which of the two lists.
     let mut wanted: Vec<(usize, usize)> = Vec::with_capacity(asked.len());
@@ -233,38 +192,38 @@ pub(super) fn rings<'a>(
             || Instance::start(policy, subjects.clone(), Some(eligible.clone())),
             |instance, range| {
                 let total = range.clone().map(|at| list(at).len()).sum();
-                let mut members = columns(subjects, policy, total);
-                let mut asked = Vec::with_capacity(range.len());
+                let each = shared.asks_each();
+                let mut questions = Questions::new(policy.inputs(), range.len(), total, subjects.zone, each);
                 for at in range {
-                    let (port, list) = (subject(at), list(at));
-                    asked.push(balancer::Ring {
-                        id: id(at),
+                    let (port, list, (_, which)) = (subject(at), list(at), wanted[members[at]]);
+                    let question = balancer::Ring {
+                        id: 0,
                         number: port.port.spec.port,
                         protocol: protocol(port.port.key.protocol),
-                        local: id(at) % 2 == 1,
+                        local: which == 1,
                         affinity_seconds: port.affinity_seconds,
-                        first: number(members.ids.len()),
+                        first: 0,
                         count: number(list.len()),
-                    });
-                    fill(&mut members, policy, port, list.iter().copied());
-                    if policy.inputs().shares {
-                        fill_shares(&mut members, port, list, id(at) as usize % 2);
-                    }
+                    };
+                    let settings = port.balancer_settings;
+                    let asker = Asker { at, id: id(at), subject: port, settings, ring: Some(which) };
+                    // Of the answer come slots that name places in the port's list.
+                    questions.ask(&asker, list.iter().copied(), list, question);
                 }
-                instance.balance(&asked, &members)
+                let answers = instance.balance(&questions.list, &questions.columns)?;
+                let mut reasons = Reasons::default();
+                questions.answers(answers, |at, answer| {
+                    checked(shared.wants_all(), answer, |answer| answer::spread(id(at), list(at), answer, &mut reasons))
+                })
             },
             progress,
         );
-        let mut reasons = Reasons::default();
-        for (at, answer) in answers.into_iter().enumerate() {
-            let words = progress.words(&answer);
-            let checked =
-                answer.and_then(|answer| answer::spread(id(at), list(at), answer, &mut reasons).map_err(invalid));
+        for (at, (answer, words)) in answers.into_iter().enumerate() {
             let (place, which) = wanted[members[at]];
-            progress.record(&checked, words, |outcome| {
+            progress.record(&answer, words, |outcome| {
                 Record::of(subjects, asked[place], Some((number(which), list(at))), policy, outcome)
             });
-            match checked {
+            match answer {
                 Ok(ring) => {
                     if let Some(rings) = &mut rings[place] {
                         rings[which] = Some(ring);

@@ -29,13 +29,14 @@ impl Decisions {
         self.ports.append(&mut ports);
         self.failures.append(&mut failures);
         self.rests.append(&mut rests);
-        for (policy, Stats { calls, asked, fuel, time, memory }) in stats {
+        for (policy, Stats { calls, asked, fuel, time, memory, blind }) in stats {
             let sum = self.stats.entry(policy).or_default();
             sum.calls += calls;
             sum.asked += asked;
             sum.fuel += fuel;
             sum.time += time;
             sum.memory = sum.memory.max(memory);
+            sum.blind |= blind;
         }
     }
 }
@@ -73,7 +74,7 @@ pub enum Attempt {
 pub struct Stats {
     /// Calls, the failed ones included.
     pub calls: u64,
-    /// Ports or rings it was asked about.
+    /// Ports or rings it was asked about; those that look alike to it count once.
     pub asked: u64,
     /// Fuel it used.
     pub fuel: u64,
@@ -81,4 +82,6 @@ pub struct Stats {
     pub time: Duration,
     /// The most memory one call had, in bytes.
     pub memory: u64,
+    /// Whether it looked up what it asks for in none of its [`crate::Inputs`], and got nothing.
+    pub blind: bool,
 }

@@ -1,5 +1,7 @@
 //! Rings that follow loads change every few seconds, and each slot that changes is work for the kernel.
 
+use std::sync::Arc;
+
 use weir_model::{Backend, Decision, IndexFunction};
 
 use crate::walk::Walk;
@@ -30,14 +32,12 @@ pub(super) fn keep_slots(last: &Decision, decision: &mut Decision) {
         let slots: Vec<Option<u16>> =
             (0..new.slots.len()).map(|at| stays(old.slots.get(at)).and_then(&mut take)).collect();
         let mut others = new.slots.iter().filter_map(|slot| take(*slot));
-        new.slots = slots.into_iter().filter_map(|slot| slot.or_else(|| others.next())).collect();
+        Arc::make_mut(new).slots = slots.into_iter().filter_map(|slot| slot.or_else(|| others.next())).collect();
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use weir_model::{Origin, Ring, Route};
 
     use super::*;
@@ -51,7 +51,7 @@ mod tests {
         };
         Decision {
             backends: backends.iter().map(backend).collect(),
-            cluster: Some(Ring { index, slots: slots.to_vec(), affinity_seconds: 0 }),
+            cluster: Some(Arc::new(Ring { index, slots: slots.to_vec(), affinity_seconds: 0 })),
             local: None,
             internal: Route::Cluster,
             external: Route::Cluster,
@@ -64,7 +64,7 @@ mod tests {
     /// The slots that come of `new` after `old`.
     fn kept(old: &Decision, mut new: Decision) -> Vec<u16> {
         keep_slots(old, &mut new);
-        new.cluster.expect("it has one").slots
+        new.cluster.expect("it has one").slots.clone()
     }
 
     #[test]

@@ -117,7 +117,7 @@ mod tests {
         let ring = Ring { index: IndexFunction::Random, slots: vec![0], affinity_seconds: 0 };
         let decision = Decision {
             backends: Vec::new(),
-            cluster: Some(ring),
+            cluster: Some(Arc::new(ring)),
             local: None,
             internal: Route::Cluster,
             external: Route::Cluster,

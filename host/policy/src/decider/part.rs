@@ -21,20 +21,24 @@ const BATCH: usize = 10_000;
 
 /// Divides `services` into parts of about the same size, none much larger than a call: a single one, or as many as keep
 /// all threads busy to the end. Which Services are decided together depends on nothing but the cluster.
-pub(super) fn parts<'a>(store: &'a Store, services: &'a [ServiceId]) -> impl Iterator<Item = &'a [ServiceId]> + Send {
-    let total = services.iter().map(|id| store.size(*id)).sum::<usize>().max(1);
+pub(super) fn parts<'a>(
+    store: &Store,
+    services: &'a [ServiceId],
+) -> impl Iterator<Item = &'a [ServiceId]> + Send + use<'a> {
+    let sizes: Vec<usize> = services.iter().map(|id| store.size(*id)).collect();
+    let total = sizes.iter().sum::<usize>().max(1);
     let count = match total.div_ceil(BATCH) {
         1 => 1,
         more => more.next_multiple_of(MOST_THREADS),
     };
-    let (mut rest, mut size) = (services, 0);
+    let (mut rest, mut sizes, mut size) = (services, sizes.into_iter(), 0);
     std::iter::from_fn(move || {
         let end = total * (size * count / total + 1) / count;
-        let is_last = |id: &ServiceId| {
-            size += store.size(*id);
+        let is_last = |more| {
+            size += more;
             size >= end
         };
-        let together = rest.iter().position(is_last).map_or(rest.len(), |last| last + 1);
+        let together = sizes.position(is_last).map_or(rest.len(), |last| last + 1);
         let (part, others) = rest.split_at(together);
         rest = others;
         (!part.is_empty()).then_some(part)

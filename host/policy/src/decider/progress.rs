@@ -24,13 +24,15 @@ pub(super) struct Shared {
     pub(super) now: Instant,
     /// Who wants to know of the calls.
     recorder: Option<Arc<dyn Recorder>>,
+    /// See [`super::Decider::ask_each`].
+    each: bool,
     quarantine: Mutex<Quarantine>,
     spent: Mutex<Spent>,
 }
 
 impl Shared {
-    pub(super) fn new(now: Instant, recorder: Option<Arc<dyn Recorder>>, quarantine: Quarantine) -> Self {
-        Self { now, recorder, quarantine: Mutex::new(quarantine), spent: Mutex::default() }
+    pub(super) fn new(now: Instant, recorder: Option<Arc<dyn Recorder>>, each: bool, quarantine: Quarantine) -> Self {
+        Self { now, recorder, each, quarantine: Mutex::new(quarantine), spent: Mutex::default() }
     }
 
     /// Who is at rest. Nobody may hold this while a policy runs.
@@ -48,6 +50,11 @@ impl Shared {
     /// Whether somebody wants to know of calls that went well.
     pub(super) fn wants_all(&self) -> bool {
         self.recorder.as_ref().is_some_and(|recorder| recorder.wants_all())
+    }
+
+    /// Whether policies are asked about each port, however alike: for those who look on.
+    pub(super) fn asks_each(&self) -> bool {
+        self.each || self.wants_all()
     }
 
     /// Ends the sync: who is at rest, and what is still to be let go.
@@ -92,20 +99,15 @@ impl<'a> Progress<'a> {
         self.decisions.failures.push(failure);
     }
 
-    /// An answer in its own words, where somebody wants to know of those that are good.
-    pub(super) fn words<A: Clone + Into<CallOutcome>>(&self, answer: &Result<A, Miss>) -> Option<CallOutcome> {
-        self.shared.wants_all().then(|| answer.as_ref().ok().cloned().map(Into::into)).flatten()
-    }
-
     /// Hands on what came of a call: an answer in its own `words`, where there are any, or a failure.
     pub(super) fn record<A>(
         &self,
         checked: &Result<A, Miss>,
-        words: Option<CallOutcome>,
+        words: Option<Box<CallOutcome>>,
         record: impl FnOnce(CallOutcome) -> Record,
     ) {
         let outcome = match checked {
-            Ok(_) => words,
+            Ok(_) => words.map(|words| *words),
             Err(Miss { problem, asked }) => asked.then(|| problem.into()),
         };
         if let (Some(recorder), Some(outcome)) = (&self.shared.recorder, outcome) {

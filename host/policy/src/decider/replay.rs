@@ -60,14 +60,14 @@ impl Record {
         let policy = Arc::new(policy.with_settings(&self.default_settings));
         let subjects = Arc::new(self.subjects(&policy)?);
         let collector = Arc::new(Collector::default());
-        let shared = Shared::new(Instant::now(), Some(collector.clone()), Quarantine::default());
+        let shared = Shared::new(Instant::now(), Some(collector.clone()), false, Quarantine::default());
         let mut progress = Progress::new(&shared);
         let at = subjects.list.len() - 1;
         let mut eligible: Vec<_> = subjects.list.iter().map(|_| None).collect();
         match self.role {
             Role::TrafficPolicy => ask::traffic(&subjects, &[at], |_| &policy, &mut eligible, &mut progress),
             Role::Balancer => {
-                eligible[at] = Some(self.eligible());
+                eligible[at] = Some(Arc::new(self.eligible()));
                 drop(ask::rings(&subjects, &[at], |_| &policy, &Arc::new(eligible), &mut progress));
             }
         }

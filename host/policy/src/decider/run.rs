@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::time::Instant;
 
 use super::progress::Progress;
+use super::questions::Checked;
 use crate::call::{Instance, Problem};
 use crate::compiled::{Policy, Role};
 use crate::limits::FailureReason;
@@ -54,14 +55,15 @@ pub(super) struct Miss {
 }
 
 /// Runs `call` for all that may be asked together; if that fails, again one by one, each in an instance of its own, so
-/// that only what is at fault has no answer. The answers are in the order of the queue.
-pub(super) fn run<'p, A: Send>(
+/// that only what is at fault has no answer. The answers are in the order of the queue, each with its own words where
+/// somebody wants to know of those that are good.
+pub(super) fn run<'p, T: Send + Sync>(
     policy: &'p Policy,
     queue: &Queue,
     start: impl Fn() -> Result<Instance<'p>, Problem> + Sync,
-    call: impl Fn(&mut Instance<'p>, Range<usize>) -> Result<Vec<A>, Problem> + Sync,
+    call: impl Fn(&mut Instance<'p>, Range<usize>) -> Result<Vec<Checked<T>>, Problem> + Sync,
     progress: &mut Progress<'_>,
-) -> Vec<Result<A, Miss>> {
+) -> Vec<Checked<T, Miss>> {
     let Progress { shared, decisions, .. } = progress;
     let now = shared.now;
     let stats = decisions.stats.entry(policy.name.clone()).or_default();
@@ -71,7 +73,8 @@ pub(super) fn run<'p, A: Send>(
             let mut instance = start()?;
             let answer = call(&mut instance, range.clone());
             stats.calls += 1;
-            stats.asked += range.len() as u64;
+            stats.asked += instance.cost.asked;
+            stats.blind |= instance.is_blind();
             stats.fuel += instance.cost.fuel;
             stats.time += instance.cost.time;
             stats.memory = stats.memory.max(instance.cost.memory);
@@ -79,23 +82,17 @@ pub(super) fn run<'p, A: Send>(
             answer
         });
         let answer = answer.and_then(|answer| answer);
-        let answer = match answer {
-            Ok(given) if given.len() != range.len() => {
-                let message = format!("it gave {} answers to {} questions", given.len(), range.len());
-                Err(Problem::new(FailureReason::InvalidAnswer, message))
-            }
-            other => other,
-        };
         if answer.is_err() {
             shared.quarantine().wasted(policy, began.elapsed(), now);
         }
         answer
     };
-    let mut answers: Vec<Result<A, Miss>> = Vec::with_capacity(queue.members.len());
+    let mut answers = Vec::with_capacity(queue.members.len());
+    let answer_of = |(checked, words): Checked<T>| (checked.map_err(|problem| Miss { problem, asked: true }), words);
     if queue.batched > 1
         && let Ok(given) = once(0..queue.batched)
     {
-        answers.extend(given.into_iter().map(Ok));
+        answers.extend(given.into_iter().map(answer_of));
     }
     let innocent = queue.members.len() - queue.suspects;
     for at in answers.len()..queue.members.len() {
@@ -107,17 +104,20 @@ pub(super) fn run<'p, A: Send>(
             shared.quarantine().exhausted(policy)
         };
         answers.push(match denied {
-            Some(problem) => Err(Miss { problem, asked: false }),
+            Some(problem) => (Err(Miss { problem, asked: false }), None),
             None => once(at..at + 1)
                 .and_then(|mut given| {
                     given.pop().ok_or_else(|| Problem::new(FailureReason::InvalidAnswer, "it gave no answer"))
                 })
-                .map_err(|problem| {
-                    if !suspect && problem.reason.is_costly() {
-                        shared.quarantine().burnt(policy, &problem, now);
-                    }
-                    Miss { problem, asked: true }
-                }),
+                .map_or_else(
+                    |problem| {
+                        if !suspect && problem.reason.is_costly() {
+                            shared.quarantine().burnt(policy, &problem, now);
+                        }
+                        (Err(Miss { problem, asked: true }), None)
+                    },
+                    answer_of,
+                ),
         });
     }
     answers

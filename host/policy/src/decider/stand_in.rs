@@ -7,7 +7,7 @@ use weir_model::{
 };
 
 use super::ask::Rings;
-use crate::answer::{Eligible, Spread};
+use crate::answer::Eligible;
 use crate::subject::Subject;
 
 /// Seconds until the first of those who decided a port wants another look; 0 for never.
@@ -34,7 +34,7 @@ fn reasons(eligible: &Eligible, rings: &Rings) -> Arc<str> {
 /// The decision that these answers come to.
 pub(super) fn assemble(subject: &Subject, eligible: &Eligible, rings: Rings, origin: Origin) -> Decision {
     let reason = reasons(eligible, &rings);
-    let [cluster, local] = rings.map(|spread| spread.map(|Spread { ring, .. }| ring));
+    let [cluster, local] = rings.map(|spread| spread.map(|spread| spread.ring.clone()));
     Decision {
         backends: subject.port.endpoints.iter().map(backend).collect(),
         cluster,
@@ -61,9 +61,10 @@ pub(super) fn last_good(last: &Decision, subject: &Subject) -> Option<Decision> 
         found.is_ok_and(|at| usable(&endpoints[at]))
     };
     let alive: Vec<bool> = last.backends.iter().map(can_serve).collect();
-    let thin = |ring: &Ring| {
+    let thin = |ring: &Arc<Ring>| {
         let slots: Vec<u16> = ring.slots.iter().copied().filter(|slot| alive[usize::from(*slot)]).collect();
-        (!slots.is_empty()).then(|| Ring { slots, ..ring.clone() })
+        (!slots.is_empty())
+            .then(|| Arc::new(Ring { slots, index: ring.index, affinity_seconds: ring.affinity_seconds }))
     };
     let (cluster, local) = (last.cluster.as_ref().and_then(thin), last.local.as_ref().and_then(thin));
     let justified = |route, scope| match route {
@@ -95,7 +96,7 @@ pub(super) fn last_resort(port: &Port) -> Decision {
     let ring = Ring { index: IndexFunction::Random, slots, affinity_seconds: 0 };
     let route = if ready.is_empty() { Route::Reject } else { Route::Cluster };
     Decision {
-        cluster: (!ready.is_empty()).then_some(ring),
+        cluster: (!ready.is_empty()).then(|| Arc::new(ring)),
         backends: ready,
         local: None,
         internal: route,

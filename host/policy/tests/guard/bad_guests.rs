@@ -146,7 +146,7 @@ fn one_poisonous_service_among_many_of_the_same_policy_fails_alone() {
     assert_eq!(failed, ["web-42"]);
     for number in (0..100).filter(|number| *number != 42) {
         let ring = node.decision(&decisions, &format!("web-{number}")).cluster.clone().expect("a ring");
-        assert_eq!(ring, Ring { index: IndexFunction::RoundRobin, slots: vec![0, 1], affinity_seconds: 0 });
+        assert_eq!(*ring, Ring { index: IndexFunction::RoundRobin, slots: vec![0, 1], affinity_seconds: 0 });
     }
 }
 

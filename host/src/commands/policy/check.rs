@@ -166,6 +166,10 @@ fn behaviour(workshop: &Workshop, policy: &Policy, findings: &mut Findings) {
     let (memory, allowed) = (first.stats.memory, limits.memory as u64);
     let text = format!("{} of the {} a call may have", bytes(memory), bytes(allowed));
     findings.tell(if memory * 100 < allowed * HUNGRY { Level::Ok } else { Level::Warning }, "memory", text);
+    if first.stats.blind {
+        let text = "it looks up names, pods or annotations, and gets nothing: `about` must ask for them in `inputs`";
+        findings.tell(Level::Warning, "inputs", text);
+    }
     match difference(&first.ports, &ask().ports) {
         None => findings.tell(Level::Ok, "determinism", "equal input in a fresh instance gives the equal answer"),
         Some(what) => findings.tell(Level::Error, "determinism", format!("equal input gives another answer: {what}")),
