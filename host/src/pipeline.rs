@@ -430,13 +430,7 @@ impl News {
     fn note(&mut self, triggers: Vec<Trigger>, decisions: &Decisions) {
         self.triggers.extend(triggers);
         for (policy, stats) in &decisions.stats {
-            let sum = self.policies.entry(policy.clone()).or_default();
-            sum.calls += stats.calls;
-            sum.asked += stats.asked;
-            sum.fuel += stats.fuel;
-            sum.time += stats.time;
-            sum.memory = sum.memory.max(stats.memory);
-            sum.blind |= stats.blind;
+            self.policies.entry(policy.clone()).or_default().add(*stats);
         }
         for (_, decision) in &decisions.ports {
             let stand_in = match decision.origin {

@@ -29,14 +29,8 @@ impl Decisions {
         self.ports.append(&mut ports);
         self.failures.append(&mut failures);
         self.rests.append(&mut rests);
-        for (policy, Stats { calls, asked, fuel, time, memory, blind }) in stats {
-            let sum = self.stats.entry(policy).or_default();
-            sum.calls += calls;
-            sum.asked += asked;
-            sum.fuel += fuel;
-            sum.time += time;
-            sum.memory = sum.memory.max(memory);
-            sum.blind |= blind;
+        for (policy, more) in stats {
+            self.stats.entry(policy).or_default().add(more);
         }
     }
 }
@@ -84,4 +78,17 @@ pub struct Stats {
     pub memory: u64,
     /// Whether it looked up what it asks for in none of its [`crate::Inputs`], and got nothing.
     pub blind: bool,
+}
+
+impl Stats {
+    /// Adds what it did besides.
+    pub fn add(&mut self, more: Self) {
+        let Self { calls, asked, fuel, time, memory, blind } = more;
+        self.calls += calls;
+        self.asked += asked;
+        self.fuel += fuel;
+        self.time += time;
+        self.memory = self.memory.max(memory);
+        self.blind |= blind;
+    }
 }
